@@ -1,0 +1,3 @@
+//! The `cluster-dns` binary: parse, validate, run, exit code.
+
+fn main() {}

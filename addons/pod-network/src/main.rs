@@ -1,0 +1,3 @@
+//! The `pod-network` binary: parse, validate, run, exit code.
+
+fn main() {}

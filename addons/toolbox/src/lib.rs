@@ -1,0 +1,1 @@
+//! toolbox: small network, process and load tools for samples and tests.

@@ -1,0 +1,3 @@
+//! The `toolbox` binary: parse, validate, run, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Strategies: defaulting, validation and printing of every built-in resource.

@@ -1,0 +1,3 @@
+//! The `kube-apiserver` binary: parse, validate, run, exit code.
+
+fn main() {}

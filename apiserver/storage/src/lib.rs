@@ -1,0 +1,3 @@
+//! The store on etcd and the watch cache.
+
+pub mod reader;

@@ -1,0 +1,3 @@
+//! The `kube-controller-manager` binary: parse, validate, run, exit code.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `corten-images` binary: parse, validate, run, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! kube-proxy: Services and EndpointSlices as one nftables ruleset.

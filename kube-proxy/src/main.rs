@@ -1,0 +1,3 @@
+//! The `kube-proxy` binary: parse, validate, run, exit code.
+
+fn main() {}

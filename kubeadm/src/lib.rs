@@ -1,0 +1,1 @@
+//! kubeadm: certificates, kubeconfigs, static pods, init, join and reset.

@@ -1,0 +1,3 @@
+//! The `kubeadm` binary: parse, validate, run, exit code.
+
+fn main() {}

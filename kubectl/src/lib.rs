@@ -1,0 +1,1 @@
+//! kubectl: the command line.

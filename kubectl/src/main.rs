@@ -1,0 +1,3 @@
+//! The `kubectl` binary: parse, validate, run, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! kubelet: the node agent that drives containerd over CRI.

@@ -1,0 +1,3 @@
+//! The `kubelet` binary: parse, validate, run, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! kube-scheduler: the scheduling framework and its plugins.

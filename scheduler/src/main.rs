@@ -1,0 +1,3 @@
+//! The `kube-scheduler` binary: parse, validate, run, exit code.
+
+fn main() {}
