@@ -1,3 +1,21 @@
 //! The store on etcd and the watch cache.
 
+pub mod cache;
+pub mod codec;
+mod error;
+pub mod etcd;
+pub mod event;
+mod feed;
+mod freshness;
+pub mod keys;
+mod object;
 pub mod reader;
+pub mod scan;
+mod store;
+
+pub use cache::{Cache, Snapshot, Term};
+pub use error::Error;
+pub use etcd::Etcd;
+pub use event::{Event, Lagged, Scope, Watcher};
+pub use object::Object;
+pub use store::{Listed, Store, Written};

@@ -1,0 +1,109 @@
+//! Consistent reads from the cache: ask etcd for its revision, and wait until the cache has reached it.
+//!
+//! Requests that arrive while a question is under way share the next one: a question only counts for requests that were
+//! there before it was asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::etcd::Etcd;
+
+/// How long a read waits for the cache to reach a revision.
+pub const WAIT: Duration = Duration::from_secs(3);
+/// When the cache has not reached etcd's revision after this time, something outside of the prefix was written: the
+/// store writes a key of its own to get past it.
+const TOUCH_AFTER: Duration = Duration::from_millis(25);
+
+type Answer = Result<i64, String>;
+
+/// Asks etcd for its revision on behalf of many.
+#[derive(Clone)]
+pub struct Freshness {
+    shared: Arc<Shared>,
+    cache: Arc<Cache>,
+    etcd: Etcd,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Vec<oneshot::Sender<Answer>>>,
+    bell: Notify,
+    touching: tokio::sync::Mutex<()>,
+}
+
+impl Freshness {
+    pub fn new(cache: Arc<Cache>, etcd: Etcd) -> Self {
+        Freshness { shared: Arc::default(), cache, etcd }
+    }
+
+    /// Asks questions until shutdown. Two may be under way at once, so that one round trip does not wait for another.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let ask = |_| async {
+            loop {
+                self.shared.bell.notified().await;
+                self.ask().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = futures::future::join_all([0, 1].map(ask)) => {}
+        }
+    }
+
+    async fn ask(&self) {
+        let waiting = std::mem::take(&mut *self.shared.waiting.lock());
+        if waiting.is_empty() {
+            return;
+        }
+        let answer = self.etcd.revision().await.map_err(|error| error.to_string());
+        for waiter in waiting {
+            // A receiver that is gone no longer wants the answer.
+            drop(waiter.send(answer.clone()));
+        }
+    }
+
+    /// Waits until the cache holds everything that was written before this call.
+    pub async fn consistent(&self) -> Result<(), Error> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.waiting.lock().push(sender);
+        self.shared.bell.notify_one();
+        let answer = receiver.await.map_err(|_| Error::Unavailable("shutting down".into()))?;
+        let revision = answer.map_err(Error::Unavailable)?;
+        if self.cache.revision() >= revision {
+            return Ok(());
+        }
+        if let Ok(reached) = tokio::time::timeout(TOUCH_AFTER, self.reach(revision)).await {
+            return reached;
+        }
+        self.touch(revision).await?;
+        self.at_least(revision).await
+    }
+
+    /// Waits until the cache has reached a revision that the client has seen.
+    pub async fn at_least(&self, revision: i64) -> Result<(), Error> {
+        if self.cache.revision() >= revision {
+            return Ok(());
+        }
+        match tokio::time::timeout(WAIT, self.reach(revision)).await {
+            Ok(reached) => reached,
+            Err(_) => Err(Error::Behind { wanted: revision, current: self.cache.revision() }),
+        }
+    }
+
+    async fn reach(&self, revision: i64) -> Result<(), Error> {
+        let mut revisions = self.cache.revisions();
+        let reached = revisions.wait_for(|current| *current >= revision).await;
+        reached.map(|_| ()).map_err(|_| Error::Unavailable("shutting down".into()))
+    }
+
+    async fn touch(&self, revision: i64) -> Result<(), Error> {
+        let _one_at_a_time = self.shared.touching.lock().await;
+        if self.cache.revision() >= revision { Ok(()) } else { self.etcd.touch().await }
+    }
+}

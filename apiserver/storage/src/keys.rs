@@ -1,0 +1,103 @@
+//! The layout of keys in etcd, as Kubernetes lays them out: `/registry/pods/<namespace>/<name>`.
+//!
+//! Built-in resources stand below their plural name, a few below an older one; everything that is served by an extension
+//! mechanism (CustomResourceDefinitions and their objects, APIServices) stands below its group.
+
+/// The default of `--etcd-prefix`.
+pub const ROOT: &str = "/registry/";
+
+/// A key without an object: writing it makes the watch report a revision when nothing else does.
+pub const PROGRESS: &str = "/registry/progress";
+
+/// Resources whose key does not start with their plural name.
+const RENAMED: &[(&str, &str, &str)] = &[
+    ("", "endpoints", "services/endpoints"),
+    ("", "nodes", "minions"),
+    ("", "replicationcontrollers", "controllers"),
+    ("", "services", "services/specs"),
+    ("networking.k8s.io", "ingresses", "ingress"),
+    ("apiregistration.k8s.io", "apiservices", "apiregistration.k8s.io/apiservices"),
+    ("apiextensions.k8s.io", "customresourcedefinitions", "apiextensions.k8s.io/customresourcedefinitions"),
+];
+
+/// The prefix of all keys of a built-in resource, with a slash at the end.
+pub fn builtin_prefix(group: &str, resource: &str) -> String {
+    let renamed = RENAMED.iter().find(|(g, r, _)| *g == group && *r == resource);
+    format!("{ROOT}{}/", renamed.map_or(resource, |(_, _, path)| path))
+}
+
+/// The prefix of all keys of a custom resource, with a slash at the end.
+pub fn custom_prefix(group: &str, resource: &str) -> String {
+    format!("{ROOT}{group}/{resource}/")
+}
+
+/// The parts of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// The prefix of the resource, with a slash at the end.
+    pub prefix: &'a str,
+    /// Empty for cluster-scoped objects.
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+/// Takes a key apart. Keys that are not of an object have an empty name.
+pub fn split(key: &str) -> Parts<'_> {
+    let prefix = resource_prefix(key);
+    let rest = &key[prefix.len()..];
+    let (namespace, name) = rest.rsplit_once('/').unwrap_or(("", rest));
+    Parts { prefix, namespace, name }
+}
+
+/// The resource's prefix of a key: one segment after the root, or two where the first is a group or `services`.
+pub fn resource_prefix(key: &str) -> &str {
+    let Some(rest) = key.strip_prefix(ROOT) else { return key };
+    let Some(first) = rest.find('/') else { return key };
+    let two = rest[..first].contains('.') || &rest[..first] == "services";
+    let end = if two { rest[first + 1..].find('/').map(|second| first + 1 + second) } else { Some(first) };
+    end.map_or(key, |end| &key[..ROOT.len() + end + 1])
+}
+
+/// The end of the range of keys that start with `prefix`.
+pub fn range_end(prefix: &str) -> String {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    String::from_utf8(end).expect("prefixes end in a slash, and the next byte is a digit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_resources_have_the_prefixes_of_kubernetes() {
+        assert_eq!(builtin_prefix("", "pods"), "/registry/pods/");
+        assert_eq!(builtin_prefix("apps", "deployments"), "/registry/deployments/");
+        assert_eq!(builtin_prefix("", "nodes"), "/registry/minions/");
+        assert_eq!(builtin_prefix("", "services"), "/registry/services/specs/");
+    }
+
+    #[test]
+    fn keys_come_apart_at_the_resource() {
+        let parts = split("/registry/pods/ns/p");
+        assert_eq!((parts.prefix, parts.namespace, parts.name), ("/registry/pods/", "ns", "p"));
+        let parts = split("/registry/services/endpoints/ns/e");
+        assert_eq!((parts.prefix, parts.namespace, parts.name), ("/registry/services/endpoints/", "ns", "e"));
+        let parts = split("/registry/minions/n1");
+        assert_eq!((parts.prefix, parts.namespace, parts.name), ("/registry/minions/", "", "n1"));
+        let parts = split("/registry/example.com/things/ns/t");
+        assert_eq!((parts.prefix, parts.namespace, parts.name), ("/registry/example.com/things/", "ns", "t"));
+        let parts = split("/registry/clusterroles/system:node");
+        assert_eq!((parts.prefix, parts.namespace, parts.name), ("/registry/clusterroles/", "", "system:node"));
+    }
+
+    #[test]
+    fn odd_keys_do_not_panic() {
+        for key in ["", "/", "/registry/", "/registry/x", "/registry/a.b/", "/registry/a.b/c", "other"] {
+            let _parts = split(key);
+        }
+        assert_eq!(range_end("/registry/pods/"), "/registry/pods0");
+    }
+}
