@@ -1,0 +1,207 @@
+//! Events about objects: a recorder that never blocks its caller, with client-go's correlation (repeats are counted, similar ones combined, spam is dropped).
+//!
+//! Events are written as core/v1 (the same objects as `events.k8s.io/v1`) with `count`, which every client shows.
+
+mod correlate;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc;
+
+use crate::client;
+use crate::runner::chain;
+use correlate::{Correlator, Verdict};
+
+/// Events that wait to be sent; when it is full, new ones are dropped with a log line (they are hints, not state).
+const QUEUE: usize = 1000;
+/// How often an event is tried.
+const TRIES: u32 = 5;
+/// Time between tries.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Whether an event tells of something normal or of something wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// Information.
+    Normal,
+    /// Something a person may have to act on.
+    Warning,
+}
+
+impl EventType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// One event as a controller records it.
+#[derive(Clone, Debug, PartialEq)]
+struct Record {
+    regarding: ObjectReference,
+    event_type: EventType,
+    reason: String,
+    action: String,
+    note: String,
+    at: Timestamp,
+}
+
+/// Records events of one component. Clones share the queue.
+#[derive(Clone)]
+pub struct Recorder {
+    sender: Option<mpsc::Sender<Record>>,
+}
+
+/// A reference to a typed object, for [`Recorder::event`].
+pub fn reference<K: Resource<DynamicType: Default>>(object: &K) -> ObjectReference {
+    object.object_ref(&K::DynamicType::default())
+}
+
+impl Recorder {
+    /// A recorder whose events name `component` as their source (and `host`, for a node's agent). Its task ends when all clones are
+    /// dropped; must be called within a tokio runtime.
+    pub fn new(client: Client, component: &str, host: Option<&str>) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let source = EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) };
+        tokio::spawn(send_all(client, source, receiver));
+        Self { sender: Some(sender) }
+    }
+
+    /// A recorder that drops everything, for tests of what records.
+    pub fn discard() -> Self {
+        Self { sender: None }
+    }
+
+    /// Records an event about an object. `reason` is a CamelCase word, `action` what was done or tried (may be empty), `note` for people.
+    pub fn event(
+        &self,
+        regarding: &ObjectReference,
+        event_type: EventType,
+        reason: &str,
+        action: &str,
+        note: impl Into<String>,
+    ) {
+        let Some(sender) = &self.sender else { return };
+        let record = Record {
+            regarding: regarding.clone(),
+            event_type,
+            reason: reason.to_owned(),
+            action: action.to_owned(),
+            note: note.into(),
+            at: Timestamp::now(),
+        };
+        if sender.try_send(record).is_err() {
+            tracing::warn!(reason, object = regarding.name, "event dropped: {QUEUE} events wait already");
+        }
+    }
+
+    /// Records a normal event.
+    pub fn normal(&self, regarding: &ObjectReference, reason: &str, note: impl Into<String>) {
+        self.event(regarding, EventType::Normal, reason, "", note);
+    }
+
+    /// Records a warning.
+    pub fn warning(&self, regarding: &ObjectReference, reason: &str, note: impl Into<String>) {
+        self.event(regarding, EventType::Warning, reason, "", note);
+    }
+}
+
+async fn send_all(client: Client, source: EventSource, mut receiver: mpsc::Receiver<Record>) {
+    let source = Arc::new(source);
+    let mut correlator = Correlator::default();
+    while let Some(record) = receiver.recv().await {
+        let Some((key, verdict)) = correlator.observe(&record) else { continue };
+        match send(&client, &source, &record, &verdict).await {
+            Ok(name) => correlator.sent(key, name, verdict.count),
+            Err(error) => tracing::warn!(
+                reason = record.reason,
+                object = record.regarding.name,
+                error = chain(&error),
+                "event not written"
+            ),
+        }
+    }
+}
+
+/// Writes an event, with retries where that can help; gives its name.
+async fn send(
+    client: &Client,
+    source: &EventSource,
+    record: &Record,
+    verdict: &Verdict,
+) -> Result<String, kube::Error> {
+    let mut tries = 1;
+    loop {
+        match send_once(client, source, record, verdict).await {
+            Err(error) if tries < TRIES && is_transient(&error) => {
+                tracing::debug!(%error, tries, "writing an event failed, will retry");
+                tokio::time::sleep(RETRY).await;
+                tries += 1;
+            }
+            Err(error) if client::is_namespace_terminating(&error) => return Ok(String::new()),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_transient(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code >= 500 || status.code == 429,
+        _ => true,
+    }
+}
+
+async fn send_once(
+    client: &Client,
+    source: &EventSource,
+    record: &Record,
+    verdict: &Verdict,
+) -> Result<String, kube::Error> {
+    let namespace =
+        record.regarding.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    if let Some(name) = &verdict.known {
+        let patch = serde_json::json!({
+            "count": verdict.count,
+            "lastTimestamp": Time(record.at),
+            "message": verdict.note,
+        });
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(error) if client::is_not_found(&error) => {}
+            outcome => return outcome.map(|_| name.clone()),
+        }
+    }
+    let event = new_event(namespace, source, record, verdict);
+    let name = event.metadata.name.clone().unwrap_or_default();
+    api.create(&PostParams::default(), &event).await.map(|_| name)
+}
+
+fn new_event(namespace: &str, source: &EventSource, record: &Record, verdict: &Verdict) -> Event {
+    let mut name = record.regarding.name.clone().unwrap_or_default();
+    let _infallible = write!(name, ".{:x}", record.at.as_nanosecond());
+    Event {
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        involved_object: record.regarding.clone(),
+        reason: Some(record.reason.clone()),
+        action: (!record.action.is_empty()).then(|| record.action.clone()),
+        message: Some(verdict.note.clone()),
+        type_: Some(record.event_type.as_str().to_owned()),
+        count: Some(verdict.count),
+        first_timestamp: Some(Time(record.at)),
+        last_timestamp: Some(Time(record.at)),
+        event_time: None::<MicroTime>,
+        source: Some(source.clone()),
+        reporting_component: source.component.clone(),
+        reporting_instance: source.host.clone(),
+        ..Event::default()
+    }
+}
