@@ -185,18 +185,21 @@ mod tests {
                 assert_eq!(read["clusters"][0]["cluster"]["server"], "https://192.0.2.1:6443");
                 assert_eq!(read["current-context"], read["contexts"][0]["name"]);
                 let data = read["users"][0]["user"]["client-certificate-data"].as_str().unwrap();
-                pki::expiry(&String::from_utf8(STANDARD.decode(data).unwrap()).unwrap()).unwrap().1
+                let pem = String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
+                let subject = component_base::pki::Certificate::parse(&pem).unwrap().subject;
+                (subject.common_name, subject.organizations.concat())
             })
             .collect();
         assert_eq!(
             subjects,
             [
-                "O=kubeadm:cluster-admins, CN=kubernetes-admin",
-                "O=system:masters, CN=kubernetes-super-admin",
-                "CN=system:kube-controller-manager",
-                "CN=system:kube-scheduler",
-                "O=system:nodes, CN=system:node:node-1",
+                ("kubernetes-admin", "kubeadm:cluster-admins"),
+                ("kubernetes-super-admin", "system:masters"),
+                ("system:kube-controller-manager", ""),
+                ("system:kube-scheduler", ""),
+                ("system:node:node-1", "system:nodes"),
             ]
+            .map(|(name, group)| (name.to_owned(), group.to_owned()))
         );
         root.write_all(&files).unwrap();
         assert_eq!(plan(&cluster, "node-1", "x", &authorities, &root, Timestamp::UNIX_EPOCH).unwrap(), []);
