@@ -5,3 +5,6 @@
 pub mod cri {
     tonic::include_proto!("runtime.v1");
 }
+
+/// The table of the Kubernetes API: every resource and every type of version 1.36, as JSON.
+pub const KUBERNETES_TABLE: &str = include_str!("../kubernetes-1.36.json");
