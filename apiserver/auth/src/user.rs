@@ -39,3 +39,42 @@ pub enum Decision {
     Deny { reason: String },
     NoOpinion { reason: String },
 }
+
+/// The group whose members may do everything.
+pub const MASTERS: &str = "system:masters";
+/// The group of every authenticated user.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of requests without credentials.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user of requests without credentials.
+pub const ANONYMOUS: &str = "system:anonymous";
+/// The group of every node.
+pub const NODES: &str = "system:nodes";
+/// The extra field that says which credential was used.
+pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+/// Before the namespace and name of a service account in its user name.
+pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+/// Before the name of a node in its user name.
+pub const NODE_PREFIX: &str = "system:node:";
+
+impl UserInfo {
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+
+    /// The node that this user is the kubelet of; none for all others.
+    pub fn node_name(&self) -> Option<&str> {
+        let name = self.name.strip_prefix(NODE_PREFIX)?;
+        (!name.is_empty() && self.in_group(NODES)).then_some(name)
+    }
+}
+
+/// The user name of a service account.
+pub fn service_account_name(namespace: &str, name: &str) -> String {
+    format!("{SERVICE_ACCOUNT_PREFIX}{namespace}:{name}")
+}
+
+/// The groups of a service account, without the one of all authenticated users.
+pub fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
