@@ -208,3 +208,6 @@ fn summarize(body: &[u8]) -> String {
         Some(_) => shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + more,
     }
 }
+
+#[cfg(test)]
+mod tests;

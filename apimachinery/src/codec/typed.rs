@@ -279,16 +279,16 @@ fn read_fields<'de, A: MapAccess<'de>>(
 
 /// Go leaves out what is empty where being absent means the same.
 fn is_kept(field: &Field, value: &Value) -> bool {
-    if field.required || field.always_written {
+    if !field.omit_empty || field.presence || field.zero.is_some() {
         return true;
     }
-    match (&field.ty, value) {
-        (FieldType::List(_), Value::Array(items)) => field.nullable || !items.is_empty(),
-        (FieldType::Map(_), Value::Object(map)) => field.nullable || !map.is_empty(),
-        (_, Value::String(text)) => field.presence || !text.is_empty(),
-        (_, Value::Bool(b)) => field.presence || *b,
-        (_, Value::Number(n)) => field.presence || n.as_f64() != Some(0.0),
-        _ => true,
+    match value {
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !matches!(field.ty, FieldType::Map(_)) || !map.is_empty(),
+        Value::String(text) => !text.is_empty() || matches!(field.ty, FieldType::IntOrString | FieldType::Raw),
+        Value::Bool(b) => *b || !matches!(field.ty, FieldType::Bool),
+        Value::Number(n) => n.as_f64() != Some(0.0) || matches!(field.ty, FieldType::IntOrString | FieldType::Raw),
+        Value::Null => true,
     }
 }
 
@@ -416,7 +416,7 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        let kept = self.field.nullable || matches!(self.field.ty, FieldType::Json | FieldType::Any);
+        let kept = self.field.nullable || matches!(self.field.ty, FieldType::Any);
         Ok(kept.then_some(Value::Null))
     }
 

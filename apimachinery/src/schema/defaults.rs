@@ -70,11 +70,9 @@ fn fill_below(field: &Field, value: &mut Value) {
 
 /// The zero values of one object's own fields.
 pub(crate) fn fill_zeros_in(ty: &Type, map: &mut Map<String, Value>) {
-    for field in ty.fields.iter().filter(|field| field.always_written) {
-        if map.contains_key(&field.name) {
-            continue;
-        }
-        let mut zero = field.default.clone().unwrap_or(Value::Null);
+    for field in &ty.fields {
+        let Some(zero) = field.zero.as_ref().filter(|_| !map.contains_key(&field.name)) else { continue };
+        let mut zero = zero.clone();
         if let (FieldType::Message(inner), Value::Object(map)) = (&field.ty, &mut zero) {
             fill_zeros_in(inner, map);
         }

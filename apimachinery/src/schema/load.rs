@@ -77,6 +77,12 @@ struct FieldRow {
     default: Option<Value>,
     #[serde(default, rename = "enum")]
     enum_values: Vec<String>,
+    /// Whether Go holds the field by a pointer, so that being absent differs from being zero; only for what is not a
+    /// message, a list or a map.
+    #[serde(default)]
+    pointer: bool,
+    /// Whether Go leaves the field out when it is empty, where that does not follow from `required` and `default`.
+    omitempty: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -164,11 +170,37 @@ fn read_field(row: FieldRow) -> Field {
         "atomic" => MapType::Atomic,
         _ => MapType::Granular,
     });
-    field.always_written = row.default.as_ref().is_some_and(is_zero);
-    field.presence = !field.always_written;
+    let zero_by_default = row.default.as_ref().is_some_and(is_zero);
+    field.presence = match field.ty {
+        FieldType::Message(_) => !zero_by_default,
+        FieldType::Union(..) => true,
+        _ => row.pointer,
+    };
+    field.omit_empty = row.omitempty.unwrap_or(!row.required && !zero_by_default);
+    field.zero = match row.default.as_ref().filter(|default| is_zero(default)) {
+        Some(zero) if row.pointer || !field.omit_empty => Some(zero.clone()),
+        Some(_) => None,
+        None => zero_of_go(&field),
+    };
     field.default = row.default;
     field.enum_values = row.enum_values;
     field
+}
+
+/// What Go writes for a field that is no pointer, is not left out when empty, and of which the table has no default.
+fn zero_of_go(field: &Field) -> Option<Value> {
+    if field.presence || field.tag.is_empty() {
+        return None;
+    }
+    match field.ty {
+        // A struct is never empty to Go, and a quantity is one.
+        FieldType::Quantity => Some("0".into()),
+        _ if field.omit_empty || field.required => None,
+        FieldType::String => Some("".into()),
+        FieldType::Bool => Some(false.into()),
+        FieldType::Int32 | FieldType::Int64 => Some(0.into()),
+        _ => None,
+    }
 }
 
 fn read_list_type(text: &str) -> Option<ListType> {

@@ -228,8 +228,10 @@ pub struct Field {
     /// Whether being absent differs from having the zero value, as for a pointer in Go. Where it does not, a zero
     /// is not kept.
     pub presence: bool,
-    /// Whether the zero value is written in JSON although nothing was set, as Go does for fields without `omitempty`.
-    pub always_written: bool,
+    /// Whether an empty value is left out, as for `omitempty` in Go.
+    pub omit_empty: bool,
+    /// What is written in JSON although nothing was set, as Go does for fields without `omitempty` that are not pointers.
+    pub zero: Option<Value>,
 }
 
 impl Field {
@@ -249,7 +251,8 @@ impl Field {
             enum_values: Vec::new(),
             nullable: false,
             presence: true,
-            always_written: false,
+            omit_empty: false,
+            zero: None,
         }
     }
 

@@ -102,10 +102,10 @@ fn is_varint(ty: &FieldType) -> bool {
 fn is_kept(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => false,
-        _ if field.presence || field.always_written => true,
-        Value::String(text) => !text.is_empty(),
+        _ if field.presence || !field.omit_empty => true,
+        Value::String(text) => !text.is_empty() || matches!(field.ty, FieldType::IntOrString | FieldType::Raw),
         Value::Bool(b) => *b,
-        Value::Number(n) => n.as_f64() != Some(0.0),
+        Value::Number(n) => n.as_f64() != Some(0.0) || matches!(field.ty, FieldType::IntOrString | FieldType::Raw),
         _ => true,
     }
 }

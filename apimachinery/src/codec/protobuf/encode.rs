@@ -84,7 +84,7 @@ fn write_zero(out: &mut BackWriter, field: &Field, tag: u32) -> Result<(), Encod
         FieldType::Time | FieldType::MicroTime | FieldType::Raw | FieldType::Json | FieldType::FieldsV1 => {
             out.bytes_field(tag, b"");
         }
-        FieldType::Quantity => out.bytes_field(tag, &[0x0a, 0]),
+        FieldType::Quantity => out.bytes_field(tag, &[0x0a, 1, b'0']),
         FieldType::IntOrString => write_int_or_string(out, tag, 0, 0, ""),
         FieldType::Duration => {
             let end = out.len();
