@@ -63,18 +63,18 @@ fn filter_chains(objects: &mut Objects, family: Family, policy: &Policy) {
     let ip = family.nft();
     let mut chains = Chains { objects, family };
     let firewall = vec!["ct state new jump firewall-check".to_owned()];
-    chains.add("filter-prerouting", Some("type filter hook prerouting priority dstnat - 10"), firewall.clone());
-    chains.add("filter-output", Some("type filter hook output priority dstnat - 10"), firewall);
+    chains.add("filter-prerouting", Some("type filter hook prerouting priority -110"), firewall.clone());
+    chains.add("filter-output", Some("type filter hook output priority -110"), firewall);
     let service = |rest: &[&str]| {
         let mut rules: Vec<String> = rest.iter().map(|r| format!("ct state new jump {r}")).collect();
         rules.push("ct state new jump service-endpoints-check".into());
         rules
     };
-    chains.add("filter-input", Some("type filter hook input priority filter"), service(&["nodeport-endpoints-check"]));
+    chains.add("filter-input", Some("type filter hook input priority 0"), service(&["nodeport-endpoints-check"]));
     let mut forward = service(&[]);
     forward.push("ct state new jump cluster-ips-check".into());
-    chains.add("filter-forward", Some("type filter hook forward priority filter"), forward.clone());
-    chains.add("filter-output-post-dnat", Some("type filter hook output priority dstnat + 10"), {
+    chains.add("filter-forward", Some("type filter hook forward priority 0"), forward.clone());
+    chains.add("filter-output-post-dnat", Some("type filter hook output priority -90"), {
         forward.insert(0, "ct state new jump nodeport-endpoints-check".into());
         forward
     });
@@ -95,9 +95,9 @@ fn nat_chains(objects: &mut Objects, family: Family, policy: &Policy) {
     let mark = policy.mark();
     let mut chains = Chains { objects, family };
     let services = vec!["jump services".to_owned()];
-    chains.add("nat-prerouting", Some("type nat hook prerouting priority dstnat"), services.clone());
-    chains.add("nat-output", Some("type nat hook output priority dstnat"), services);
-    chains.add("nat-postrouting", Some("type nat hook postrouting priority srcnat"), vec!["jump masquerading".into()]);
+    chains.add("nat-prerouting", Some("type nat hook prerouting priority -100"), services.clone());
+    chains.add("nat-output", Some("type nat hook output priority -100"), services);
+    chains.add("nat-postrouting", Some("type nat hook postrouting priority 100"), vec!["jump masquerading".into()]);
     chains.add(
         "services",
         None,

@@ -50,12 +50,14 @@ fn run(internal_local: bool, external_local: bool, endpoints: &[&str]) -> (Vec<S
     (ips(&s.cluster), ips(&s.local), s.any)
 }
 
+type Case<'a> = (&'a str, bool, bool, &'a [&'a str], &'a [&'a str], &'a [&'a str], bool);
+
 #[test]
 fn endpoints_are_chosen_by_readiness_place_and_hints() {
     let none: &[&str] = &[];
     // what, internal local, external local, endpoints, cluster, local, any
     #[rustfmt::skip]
-    let cases: &[(&str, bool, bool, &[&str], &[&str], &[&str], bool)] = &[
+    let cases: &[Case<'_>] = &[
         ("none at all", false, false, none, none, none, false),
         ("ready ones, in order", false, false, &["10.1.0.2 rs n2", "10.1.0.1 rs n1", "10.1.0.3 - n1"], &["10.1.0.1", "10.1.0.2"], none, true),
         ("terminating ones only if none is ready", false, false, &["10.1.0.1 st n1", "10.1.0.2 rs n2"], &["10.1.0.2"], none, true),
