@@ -88,7 +88,6 @@ pub fn controller_manager_flags(cluster: &ClusterConfiguration, kubeconfig: &str
             ("cluster-name", cluster.cluster_name.clone()),
             ("cluster-signing-cert-file", pki("ca.crt")),
             ("cluster-signing-key-file", pki("ca.key")),
-            ("controllers", "*,bootstrapsigner,tokencleaner".into()),
             ("kubeconfig", kubeconfig.to_owned()),
             ("leader-elect", "true".into()),
             ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
