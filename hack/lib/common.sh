@@ -11,17 +11,27 @@ warn() { printf '%s\n' "$*" >&2; }
 die() { warn "error: $*"; exit 1; }
 
 # step TITLE COMMAND…: runs the command between a line that announces it and one that tells how long it took.
+# (Not with `||`, which would switch `set -e` off for everything inside.)
 step() {
-    local title=$1 start=$SECONDS status=0
+    STEP=$1 STEP_START=$SECONDS
     shift
-    printf '==> %s\n' "$title"
-    "$@" || status=$?
-    if ((status != 0)); then
-        warn "==> $title: failed after $((SECONDS - start)) s (status $status)"
-        exit "$status"
-    fi
-    printf '==> %s: %d s\n' "$title" "$((SECONDS - start))"
+    printf '==> %s\n' "$STEP"
+    "$@"
+    printf '==> %s: %d s\n' "$STEP" "$((SECONDS - STEP_START))"
+    STEP=
 }
+
+STEP= STEP_START=0
+# A command to run at the end, however the script ends.
+AT_END=
+
+at_end() {
+    local status=$?
+    ((status == 0)) || [[ -z $STEP ]] || warn "==> $STEP: failed after $((SECONDS - STEP_START)) s (status $status)"
+    [[ -z $AT_END ]] || "$AT_END"
+    exit "$status"
+}
+trap at_end EXIT
 
 # What the cluster needs, as PACKAGE:PROOF, where the proof is a command or an absolute path. A machine that has the
 # proof from elsewhere (Docker's containerd.io, say) is left as it is.
