@@ -116,6 +116,14 @@ impl Cache {
         self.nodes_preferring_no_schedule > 0
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &Str> {
+        self.by_name.keys()
+    }
+
+    pub fn pod_uids(&self) -> impl Iterator<Item = &Str> {
+        self.pods.keys()
+    }
+
     pub fn is_placed(&self, uid: &str) -> bool {
         self.pods.contains_key(uid)
     }
@@ -216,7 +224,8 @@ impl Cache {
 
     /// Takes back the assumed pods whose confirmation is overdue.
     pub fn expire(&mut self, now: Instant) -> Vec<Arc<Pod>> {
-        let overdue = |p: &&Placement| matches!(p.state, State::Unconfirmed { deadline: Some(deadline) } if deadline <= now);
+        let overdue =
+            |p: &&Placement| matches!(p.state, State::Unconfirmed { deadline: Some(deadline) } if deadline <= now);
         let uids: Vec<Str> = self.pods.values().filter(overdue).map(|p| p.pod.uid.clone()).collect();
         uids.iter().filter_map(|uid| self.remove_pod(uid)).collect()
     }

@@ -73,7 +73,12 @@ impl Cycle<'_> {
     }
 
     /// Asks every plugin about the pod as such. The answer is the nodes that are worth a look, if they are limited.
-    fn pre_filter(&self, state: &mut CycleState, pod: &Pod, diagnosis: &mut Diagnosis) -> Result<Option<Vec<Str>>, Failure> {
+    fn pre_filter(
+        &self,
+        state: &mut CycleState,
+        pod: &Pod,
+        diagnosis: &mut Diagnosis,
+    ) -> Result<Option<Vec<Str>>, Failure> {
         let mut only: Option<Vec<Str>> = None;
         let mut limiting = Vec::new();
         for enabled in self.profile.at(Point::PreFilter) {

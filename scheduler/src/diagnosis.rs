@@ -45,7 +45,8 @@ impl Diagnosis {
     pub fn message(&self, nodes: usize) -> String {
         let mut message = format!("0/{nodes} nodes are available:");
         if self.pre_filter_message.is_empty() {
-            let mut parts: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            let mut parts: Vec<String> =
+                self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
             parts.sort();
             if !parts.is_empty() {
                 message += &format!(" {}.", parts.join(", "));

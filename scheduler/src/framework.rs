@@ -5,6 +5,7 @@ pub mod points;
 pub mod profile;
 pub mod state;
 pub mod status;
+pub mod waiting;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ pub use points::{Point, Points};
 pub use profile::Profile;
 pub use state::CycleState;
 pub use status::{Code, Status};
+pub use waiting::WaitingPods;
 
 /// The best score a plugin may give a node; the worst is 0.
 pub const MAX_NODE_SCORE: i64 = 100;

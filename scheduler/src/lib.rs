@@ -10,6 +10,7 @@ pub mod cycle;
 pub mod diagnosis;
 pub mod framework;
 pub mod labels;
+pub mod metrics;
 pub mod node;
 pub mod options;
 pub mod plugins;

@@ -41,5 +41,3 @@ pub const NOT_SUPPORTED: [&str; 11] = [
     "GangScheduling",
     "PodGroupPodsCount",
 ];
-
-

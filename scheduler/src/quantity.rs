@@ -30,7 +30,9 @@ fn scaled(text: &str, scale: i128) -> Option<i64> {
         Multiplier::Decimal(exponent) if exponent >= 0 => {
             numerator = 10i128.checked_pow(exponent as u32).and_then(|m| numerator.checked_mul(m)).unwrap_or(i128::MAX);
         }
-        Multiplier::Decimal(exponent) => denominator = denominator.checked_mul(10i128.checked_pow(-exponent as u32)?)?,
+        Multiplier::Decimal(exponent) => {
+            denominator = denominator.checked_mul(10i128.checked_pow(-exponent as u32)?)?
+        }
     }
     let magnitude = numerator / denominator + i128::from(!negative && numerator % denominator != 0);
     let signed = if negative { -magnitude } else { magnitude };

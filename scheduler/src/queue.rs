@@ -54,7 +54,9 @@ pub struct QueuedPod {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Active(SortKey),
-    Backoff { until: Instant },
+    Backoff {
+        until: Instant,
+    },
     Unschedulable,
     /// Held back by pre-enqueue.
     Gated,
@@ -138,7 +140,9 @@ impl Queue {
         }
         match entry.place {
             // Its place among the active may be another now.
-            Place::Active(_) | Place::Gated => self.take(&pod.uid).into_iter().for_each(|q| self.activate(q, profiles, now)),
+            Place::Active(_) | Place::Gated => {
+                self.take(&pod.uid).into_iter().for_each(|q| self.activate(q, profiles, now))
+            }
             Place::Backoff { .. } => {}
             Place::Unschedulable => {
                 let event = Event::PodUpdated { old, new: pod.clone() };

@@ -68,7 +68,10 @@ impl Resources {
     }
 
     pub fn is_zero(&self) -> bool {
-        self.milli_cpu == 0 && self.memory == 0 && self.ephemeral_storage == 0 && self.scalars.iter().all(|(_, v)| *v == 0)
+        self.milli_cpu == 0
+            && self.memory == 0
+            && self.ephemeral_storage == 0
+            && self.scalars.iter().all(|(_, v)| *v == 0)
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -192,7 +195,9 @@ mod tests {
 
     #[test]
     fn the_largest_init_container_counts_when_it_is_more() {
-        let got = requests(json!({"containers": [container("100m")], "initContainers": [container("500m"), container("300m")]}));
+        let got = requests(
+            json!({"containers": [container("100m")], "initContainers": [container("500m"), container("300m")]}),
+        );
         assert_eq!(got.exact.milli_cpu, 500);
     }
 

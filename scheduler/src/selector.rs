@@ -136,7 +136,9 @@ impl Term {
     }
 
     pub fn matches(&self, name: &Str, labels: &Labels) -> bool {
-        !self.is_empty() && self.labels.iter().all(|r| r.matches(labels)) && self.name.iter().all(|r| name_matches(r, name))
+        !self.is_empty()
+            && self.labels.iter().all(|r| r.matches(labels))
+            && self.name.iter().all(|r| name_matches(r, name))
     }
 
     /// The names that `matchFields` allows, or `None` when it does not limit them.

@@ -45,11 +45,20 @@ impl BitOr for Actions {
 #[derive(Clone, Debug)]
 pub enum Event {
     NodeAdded(Arc<Node>),
-    NodeUpdated { old: Arc<Node>, new: Arc<Node> },
+    NodeUpdated {
+        old: Arc<Node>,
+        new: Arc<Node>,
+    },
     PodAssigned(Arc<Pod>),
-    AssignedPodUpdated { old: Arc<Pod>, new: Arc<Pod> },
+    AssignedPodUpdated {
+        old: Arc<Pod>,
+        new: Arc<Pod>,
+    },
     AssignedPodDeleted(Arc<Pod>),
-    PodUpdated { old: Arc<Pod>, new: Arc<Pod> },
+    PodUpdated {
+        old: Arc<Pod>,
+        new: Arc<Pod>,
+    },
     /// It has waited for too long: tried again, whatever happened.
     Timeout,
 }
@@ -93,10 +102,7 @@ fn node_changes(old: &Node, new: &Node) -> Actions {
     let when = |changed: bool, action| if changed { action } else { Actions::NONE };
     when(old.labels != new.labels, Actions::NODE_LABEL)
         | when(old.taints != new.taints || old.unschedulable != new.unschedulable, Actions::NODE_TAINT)
-        | when(
-            old.allocatable != new.allocatable || old.allowed_pods != new.allowed_pods,
-            Actions::NODE_ALLOCATABLE,
-        )
+        | when(old.allocatable != new.allocatable || old.allowed_pods != new.allowed_pods, Actions::NODE_ALLOCATABLE)
 }
 
 fn assigned_pod_changes(old: &Pod, new: &Pod) -> Actions {

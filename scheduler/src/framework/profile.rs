@@ -28,7 +28,11 @@ pub type PointPlugins = Vec<(Arc<dyn Plugin>, i64)>;
 
 impl Profile {
     /// Builds a profile from the plugins of each point, in the order of `Point::ALL`.
-    pub fn new(scheduler_name: Str, percentage_of_nodes_to_score: u32, points: [PointPlugins; Point::ALL.len()]) -> Self {
+    pub fn new(
+        scheduler_name: Str,
+        percentage_of_nodes_to_score: u32,
+        points: [PointPlugins; Point::ALL.len()],
+    ) -> Self {
         let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
         let points = points.map(|list| {
             let place = |(plugin, weight): (Arc<dyn Plugin>, i64)| {

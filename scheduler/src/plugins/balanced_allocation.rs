@@ -94,7 +94,8 @@ mod tests {
     fn the_pod_counts_on_the_node() {
         let plugin = BalancedAllocation::new(&Args::default()).unwrap();
         let node = NodeInfo::new(NodeBuilder::new("n").build());
-        let score = |requests| plugin.score(&CycleState::default(), &PodBuilder::new("p").requests(requests).build(), &node);
+        let score =
+            |requests| plugin.score(&CycleState::default(), &PodBuilder::new("p").requests(requests).build(), &node);
         assert_eq!(score(json!({"cpu": "2", "memory": "8Gi"})), 100);
         assert_eq!(score(json!({"cpu": "2"})), 75);
     }

@@ -181,9 +181,7 @@ mod tests {
 
     #[test]
     fn preferences_add_up() {
-        let prefer = |weight: i32, key: &str| {
-            json!({"weight": weight, "preference": {"matchExpressions": [{"key": key, "operator": "Exists"}]}})
-        };
+        let prefer = |weight: i32, key: &str| json!({"weight": weight, "preference": {"matchExpressions": [{"key": key, "operator": "Exists"}]}});
         let pod = with_affinity(
             json!({"preferredDuringSchedulingIgnoredDuringExecution": [prefer(5, "zone"), prefer(3, "disk"), prefer(9, "gpu")]}),
         );

@@ -1,6 +1,6 @@
 //! NodeName: a pod that names a node goes nowhere else.
 
-use crate::framework::{Actions, Event, Hint, Plugin, Point, Points, Status, CycleState};
+use crate::framework::{Actions, CycleState, Event, Hint, Plugin, Point, Points, Status};
 use crate::labels::Str;
 use crate::node::NodeInfo;
 use crate::pod::Pod;

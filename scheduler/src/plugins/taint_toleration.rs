@@ -1,7 +1,9 @@
 //! TaintToleration: nodes repel the pods that do not tolerate their taints; taints that only ask are counted against the score.
 
 use crate::cache::Cache;
-use crate::framework::{Actions, CycleState, Event, Hint, Plugin, Point, Points, PreScore, Status, normalize_by_largest};
+use crate::framework::{
+    Actions, CycleState, Event, Hint, Plugin, Point, Points, PreScore, Status, normalize_by_largest,
+};
 use crate::node::{Effect, Node, NodeInfo};
 use crate::pod::Pod;
 
@@ -67,7 +69,8 @@ mod tests {
 
     #[test]
     fn taints_repel_pods_that_do_not_tolerate_them() {
-        let tolerating = |key: &str| PodBuilder::new("p").spec(json!({"tolerations": [{"key": key, "operator": "Exists"}]})).build();
+        let tolerating =
+            |key: &str| PodBuilder::new("p").spec(json!({"tolerations": [{"key": key, "operator": "Exists"}]})).build();
         for (effect, pod, expected) in [
             ("NoSchedule", tolerating("other"), Status::unresolvable(REASON)),
             ("NoExecute", tolerating("other"), Status::unresolvable(REASON)),

@@ -78,10 +78,8 @@ fn an_unschedulable_pod_waits_for_an_event_that_helps() {
     let node = |cpu: &str| Event::NodeAdded(NodeBuilder::new("n").allocatable("cpu", cpu).build());
     f.happens(&node("4"), 2 * SECOND);
     assert!(f.pop(2 * SECOND).is_none(), "a node too small is no help");
-    let uncordoned = Event::NodeUpdated {
-        old: NodeBuilder::new("n").unschedulable().build(),
-        new: NodeBuilder::new("n").build(),
-    };
+    let uncordoned =
+        Event::NodeUpdated { old: NodeBuilder::new("n").unschedulable().build(), new: NodeBuilder::new("n").build() };
     f.happens(&uncordoned, 2 * SECOND);
     assert!(f.pop(2 * SECOND).is_none(), "being cordoned was not what the pod was rejected for");
     f.happens(&node("8"), 2 * SECOND);
