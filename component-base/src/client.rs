@@ -3,11 +3,14 @@
 //! There is no limit of requests per second on the client's side: the server's priority and fairness is the limit.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use http::header::USER_AGENT;
+use http::header::{AUTHORIZATION, USER_AGENT};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::sync::Notify;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,52 @@ pub fn from_config(mut config: Config, user_agent: &str) -> Result<Client, Error
 /// A client from a kubeconfig file's current context.
 pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<Client, Error> {
     from_config(config(Some(path), None).await?, user_agent)
+}
+
+/// A bearer token that can be replaced while clients use it.
+#[derive(Clone, Default)]
+pub struct SharedToken {
+    header: Arc<ArcSwapOption<HeaderValue>>,
+    refused: Arc<Notify>,
+}
+
+impl SharedToken {
+    /// Replaces the token.
+    ///
+    /// # Errors
+    /// When the token cannot be a header.
+    pub fn set(&self, token: &str) -> Result<(), http::Error> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        value.set_sensitive(true);
+        self.header.store(Some(Arc::new(value)));
+        Ok(())
+    }
+
+    /// Waits until a request with the token is answered with 401.
+    pub async fn refused(&self) {
+        self.refused.notified().await;
+    }
+}
+
+/// A client that sends its requests over the connections of `base`, which must have no credentials of its own, with this token and user agent.
+pub fn with_token(base: &Client, token: SharedToken, user_agent: &str) -> Result<Client, Error> {
+    let agent = HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))?;
+    let (base, namespace) = (base.clone(), base.default_namespace().to_owned());
+    let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+        let (base, token) = (base.clone(), token.clone());
+        request.headers_mut().insert(USER_AGENT, agent.clone());
+        if let Some(value) = token.header.load_full() {
+            request.headers_mut().insert(AUTHORIZATION, (*value).clone());
+        }
+        async move {
+            let response = base.send(request).await?;
+            if response.status() == http::StatusCode::UNAUTHORIZED {
+                token.refused.notify_one();
+            }
+            Ok::<_, kube::Error>(response)
+        }
+    });
+    Ok(Client::new(service, namespace))
 }
 
 /// Whether an error is the server's answer that the object does not exist.

@@ -106,6 +106,23 @@ impl<'de> Deserialize<'de> for GoDuration {
     }
 }
 
+/// A flag of the upstream component that ours does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--{0} is a flag of Kubernetes that Corten does not support")]
+pub struct UnsupportedFlag(pub String);
+
+/// Looks for flags that upstream has and this component does not, so that the message can say so. Call it with the arguments before clap parses them.
+pub fn check_supported(arguments: impl IntoIterator<Item = String>, unsupported: &[&str]) -> Result<(), UnsupportedFlag> {
+    for argument in arguments {
+        let Some(flag) = argument.strip_prefix("--") else { continue };
+        let name = flag.split_once('=').map_or(flag, |(name, _)| name);
+        if unsupported.contains(&name) {
+            return Err(UnsupportedFlag(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

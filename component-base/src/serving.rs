@@ -1,5 +1,6 @@
 //! The HTTP server of a component: `/healthz`, `/livez`, `/readyz`, `/metrics`, `/version` and routes of the component's own, over HTTPS or plain HTTP.
 
+pub mod delegated;
 mod health;
 mod listen;
 

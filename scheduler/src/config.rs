@@ -4,6 +4,7 @@ mod file;
 mod plugins;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -98,7 +99,7 @@ impl Configuration {
         for (index, profile) in self.profiles.as_deref().unwrap_or(&default).iter().enumerate() {
             let name = profile.scheduler_name.as_deref().unwrap_or("default-scheduler");
             let built = plugins::build(name, index, profile, client)?;
-            if profiles.insert(intern(name), built).is_some() {
+            if profiles.insert(intern(name), Arc::new(built)).is_some() {
                 let field = format!("profiles[{index}].schedulerName");
                 return Err(Error::Invalid { field, problem: format!("Duplicate value: {name:?}") });
             }

@@ -34,7 +34,7 @@ impl Default for Settings {
 }
 
 /// The profiles by scheduler name.
-pub type Profiles = HashMap<Str, Profile>;
+pub type Profiles = HashMap<Str, Arc<Profile>>;
 
 /// A waiting pod and its history.
 #[derive(Clone, Debug)]

@@ -56,7 +56,7 @@ pub enum Outcome {
 pub struct Assignment {
     pub pod: Arc<Pod>,
     pub node: Str,
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
     pub attempts: u32,
     /// How long it has waited since it first came.
     pub waited: Duration,
@@ -254,7 +254,7 @@ impl Scheduler {
         })
     }
 
-    fn assign(&mut self, queued: QueuedPod, choice: Choice, profile: &Profile, now: Instant) -> Outcome {
+    fn assign(&mut self, queued: QueuedPod, choice: Choice, profile: &Arc<Profile>, now: Instant) -> Outcome {
         let Choice { node, mut state } = choice;
         self.cache.assume(queued.pod.clone(), &node);
         let waits_for = match reserve_and_permit(profile, &mut state, &queued.pod, &node) {
