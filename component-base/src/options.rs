@@ -112,7 +112,10 @@ impl<'de> Deserialize<'de> for GoDuration {
 pub struct UnsupportedFlag(pub String);
 
 /// Looks for flags that upstream has and this component does not, so that the message can say so. Call it with the arguments before clap parses them.
-pub fn check_supported(arguments: impl IntoIterator<Item = String>, unsupported: &[&str]) -> Result<(), UnsupportedFlag> {
+pub fn check_supported(
+    arguments: impl IntoIterator<Item = String>,
+    unsupported: &[&str],
+) -> Result<(), UnsupportedFlag> {
     for argument in arguments {
         let Some(flag) = argument.strip_prefix("--") else { continue };
         let name = flag.split_once('=').map_or(flag, |(name, _)| name);
