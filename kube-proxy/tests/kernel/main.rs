@@ -1,5 +1,7 @@
 //! The rules in a real kernel: packets between network namespaces, seen from both ends. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod world;
 
 use kube_proxy::testing::{service, slice};
