@@ -15,5 +15,6 @@ mod testing;
 
 pub use authentication::{AuthError, AuthRequest, Authenticated, Authenticator};
 pub use authorization::Authorizer;
+pub use authorization::rbac::Rbac;
 pub use options::{Auth, AuthOptions, AuthenticationOptions, AuthorizationOptions};
 pub use user::UserInfo;

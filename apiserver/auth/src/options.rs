@@ -19,6 +19,7 @@ use crate::tokens::keys::{KeyError, PublicKey};
 use crate::tokens::request::Settings;
 pub use authentication::AuthenticationOptions;
 pub use authorization::AuthorizationOptions;
+pub use unsupported::{Flags, Unsupported};
 
 /// Why the server cannot start with these flags.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ pub mod references;
 
 use std::sync::Arc;
 
+use apimachinery::fields::Selector;
 use apiserver_storage::reader::{Change, GroupResource, Observer};
 use parking_lot::RwLock;
 
@@ -195,10 +196,7 @@ fn own_node(node: &str, a: &Attributes<'_>) -> Result<(), String> {
 
 /// Whether the selector demands exactly this value of the field.
 fn requires(selector: &str, field: &str, value: &str) -> bool {
-    selector.split(',').any(|term| match term.split_once('=') {
-        Some((key, rest)) => key == field && rest.strip_prefix('=').unwrap_or(rest) == value,
-        None => false,
-    })
+    Selector::parse(selector).is_ok_and(|selector| selector.requires_exact_match(field) == Some(value))
 }
 
 #[cfg(test)]

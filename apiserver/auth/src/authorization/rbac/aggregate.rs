@@ -1,8 +1,9 @@
 //! Aggregated ClusterRoles: their rules are those of the roles that their selectors pick.
 
+use apimachinery::labels::Selector;
 use serde_json::Value;
 
-use crate::object::{items, name, strings};
+use crate::object::{items, name};
 
 /// The rules that an aggregated role should have, in the order of the names of the roles they come from; none if the role
 /// does not aggregate. `all` are the cluster's ClusterRoles.
@@ -10,8 +11,10 @@ pub fn aggregate(role: &Value, all: &[&Value]) -> Option<Vec<Value>> {
     let selectors = role.pointer("/aggregationRule/clusterRoleSelectors")?.as_array()?;
     let mut rules: Vec<Value> = Vec::new();
     for selector in selectors {
+        // A selector that cannot be read picks nothing.
+        let selector = Selector::from_label_selector(Some(selector)).unwrap_or_else(|_| Selector::nothing());
         let mut chosen: Vec<&&Value> =
-            all.iter().filter(|other| name(other) != name(role) && selects(selector, other)).collect();
+            all.iter().filter(|other| name(other) != name(role) && selector.matches_object(other)).collect();
         chosen.sort_by_key(|other| name(other));
         for rule in chosen.iter().flat_map(|other| items(other, "/rules")) {
             if !rules.contains(rule) {
@@ -20,27 +23,6 @@ pub fn aggregate(role: &Value, all: &[&Value]) -> Option<Vec<Value>> {
         }
     }
     Some(rules)
-}
-
-/// Whether a LabelSelector matches the labels of an object; an empty one matches all.
-fn selects(selector: &Value, object: &Value) -> bool {
-    let empty = serde_json::Map::new();
-    let labels = object.pointer("/metadata/labels").and_then(Value::as_object).unwrap_or(&empty);
-    let wanted = selector.get("matchLabels").and_then(Value::as_object).unwrap_or(&empty);
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && items(selector, "/matchExpressions").iter().all(|expression| holds(expression, labels))
-}
-
-fn holds(expression: &Value, labels: &serde_json::Map<String, Value>) -> bool {
-    let value = labels.get(crate::object::text(expression, "/key")).and_then(Value::as_str);
-    let listed = value.is_some_and(|value| strings(expression, "values").iter().any(|v| v == value));
-    match crate::object::text(expression, "/operator") {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,43 @@
+//! What a plugin is.
+
+use std::sync::Arc;
+
+use apimachinery::ApiError;
+use apiserver_storage::reader::Observer;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::Attributes;
+
+/// Changes or refuses requests. One file below [`crate::plugins`] each.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// The name in `--enable-admission-plugins`.
+    fn name(&self) -> &'static str;
+
+    /// Whether the other methods are to be called for the request.
+    fn handles(&self, a: &Attributes<'_>) -> bool;
+
+    /// Changes the object before it is validated. It may be called again for the same request, so it must be idempotent.
+    async fn admit(&self, a: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+        let _ = (a, object, old);
+        Ok(())
+    }
+
+    /// Refuses what must not be, once the object is final; `object` is none for deletions.
+    async fn validate(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), ApiError> {
+        let _ = (a, object, old);
+        Ok(())
+    }
+
+    /// What the client is told where the request passes.
+    fn warnings(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Vec<String> {
+        let _ = (a, object, old);
+        Vec::new()
+    }
+
+    /// The plugin as a follower of changes, if it is one.
+    fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
+        None
+    }
+}

@@ -1,0 +1,95 @@
+//! A cluster state and requests for unit tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use apimachinery::ApiError;
+use apimachinery::schema::Schema;
+use apiserver_auth::UserInfo;
+use apiserver_storage::reader::{Change, GroupResource, Observer, Reader};
+use async_trait::async_trait;
+use parking_lot::RwLock;
+use serde_json::Value;
+
+use crate::{Attributes, Operation, Plugin};
+
+static NOBODY: LazyLock<UserInfo> = LazyLock::new(UserInfo::default);
+static NULL: Value = Value::Null;
+
+/// A request on a resource of version v1, in the namespace `dev` where it has one, by nobody in particular.
+pub(crate) fn attributes(operation: Operation, group: &str, resource: &str) -> Attributes<'static> {
+    let resource = Schema::builtin().resource(group, "v1", resource).expect("a resource");
+    Attributes {
+        operation,
+        resource,
+        subresource: "",
+        namespace: if resource.namespaced { "dev" } else { "" },
+        name: "",
+        user: &NOBODY,
+        dry_run: false,
+        options: &NULL,
+    }
+}
+
+/// What the plugin makes of the object, if it passes both halves.
+pub(crate) async fn admit(plugin: &dyn Plugin, a: &Attributes<'_>, mut object: Value) -> Result<Value, ApiError> {
+    if plugin.handles(a) {
+        plugin.admit(a, &mut object, None).await?;
+        plugin.validate(a, Some(&object), None).await?;
+    }
+    Ok(object)
+}
+
+/// Tells an observer of a new object.
+pub(crate) fn observe(observer: &dyn Observer, resource: GroupResource<'_>, object: &Value) {
+    observer.observe(&Change {
+        resource,
+        namespace: apimachinery::meta::namespace(object),
+        name: apimachinery::meta::name(object),
+        old: None,
+        new: Some(Arc::new(object.clone())),
+    });
+}
+
+type Key = (String, String, String);
+
+/// Objects by resource (with its group, as `deployments.apps`), namespace and name.
+#[derive(Default)]
+pub(crate) struct State(RwLock<BTreeMap<Key, Arc<Value>>>);
+
+impl State {
+    pub(crate) fn put(&self, resource: &str, object: Value) {
+        let part = |field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
+        let key = (resource.to_owned(), part("namespace"), part("name"));
+        self.0.write().insert(key, Arc::new(object));
+    }
+}
+
+fn qualified(resource: GroupResource<'_>) -> String {
+    match resource.group {
+        "" => resource.resource.to_owned(),
+        group => format!("{}.{group}", resource.resource),
+    }
+}
+
+#[async_trait]
+impl Reader for State {
+    fn get(&self, resource: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.0.read().get(&(qualified(resource), namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn list(&self, resource: GroupResource<'_>, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        let resource = qualified(resource);
+        let matches = |key: &Key| key.0 == resource && namespace.is_none_or(|namespace| key.1 == namespace);
+        self.0.read().iter().filter(|(key, _)| matches(key)).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    async fn get_consistent(
+        &self,
+        resource: GroupResource<'_>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Value>>, ApiError> {
+        Ok(self.get(resource, namespace, name))
+    }
+}
