@@ -1,0 +1,236 @@
+//! Resource quotas and limit ranges.
+
+use apimachinery::quantity::Quantity;
+use serde_json::{Value, json};
+
+use crate::defaults::{each, object};
+use crate::node::Node;
+use crate::rules::resources;
+use crate::strategy::Kind;
+
+pub const RESOURCE_QUOTA: Kind = Kind {
+    group: "",
+    resource: "resourcequotas",
+    create: |quota| quota["status"] = json!({}),
+    validate: |root| quota(root.get("spec")),
+    transition: |root, old| {
+        let sorted = |v: &Value| {
+            let mut list: Vec<String> = v.as_array().into_iter().flatten().map(Value::to_string).collect();
+            list.sort();
+            list
+        };
+        let scopes = root.get("spec").get("scopes");
+        if sorted(scopes.value) != sorted(&old["spec"]["scopes"]) {
+            scopes.invalid("field is immutable");
+        }
+    },
+    status: |root, _old| {
+        for field in ["hard", "used"] {
+            for (resource, amount) in root.get("status").get(field).entries() {
+                resources::quota_name(amount, resource);
+                resources::quantity(amount, resource);
+            }
+        }
+    },
+    ..Kind::PLAIN
+};
+
+pub const LIMIT_RANGE: Kind = Kind {
+    group: "",
+    resource: "limitranges",
+    default: default_limits,
+    create: |range| {
+        // Without a name it is called after its uid.
+        let uid = range["metadata"]["uid"].clone();
+        if range["metadata"]["name"].as_str().is_none_or(str::is_empty) && uid.is_string() {
+            object(range, "metadata")["name"] = uid;
+        }
+    },
+    validate: |root| limits(root.get("spec").get("limits")),
+    ..Kind::PLAIN
+};
+
+const SCOPES: [&str; 7] = [
+    "Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
+/// Resources that pods of a kind can be counted for.
+const POD_COMPUTE: [&str; 7] =
+    ["pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+
+fn quota(spec: Node<'_>) {
+    for (resource, amount) in spec.get("hard").entries() {
+        resources::quota_name(amount, resource);
+        resources::quantity(amount, resource);
+    }
+    scopes(spec);
+    let expressions = spec.get("scopeSelector").get("matchExpressions");
+    for requirement in expressions.items() {
+        scope_requirement(requirement);
+    }
+}
+
+fn scopes(spec: Node<'_>) {
+    let scopes = spec.get("scopes");
+    let listed: Vec<&str> = scopes.items().map(Node::str).collect();
+    for scope in &listed {
+        if !SCOPES.contains(scope) {
+            scopes.invalid("unsupported scope");
+        }
+        for (resource, _) in spec.get("hard").entries() {
+            let standard = !resource.contains('/');
+            let fits = if *scope == "BestEffort" { resource == "pods" } else { POD_COMPUTE.contains(&resource) || !standard };
+            let counted = matches!(*scope, "Terminating" | "NotTerminating" | "BestEffort" | "NotBestEffort");
+            if standard && counted && !fits {
+                scopes.invalid("unsupported scope applied to resource");
+            }
+        }
+    }
+    for (a, b) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+        if listed.contains(&a) && listed.contains(&b) {
+            scopes.invalid("conflicting scopes");
+        }
+    }
+}
+
+fn scope_requirement(requirement: Node<'_>) {
+    let (name, operator, values) =
+        (requirement.get("scopeName"), requirement.get("operator"), requirement.get("values"));
+    if !SCOPES.contains(&name.str()) {
+        name.invalid("unsupported scope");
+    }
+    match operator.str() {
+        "In" | "NotIn" => {
+            if values.is_empty() {
+                values.required("must be at least one value when `operator` is 'In' or 'NotIn' for scope selector");
+            }
+        }
+        "Exists" | "DoesNotExist" => {
+            if !values.is_empty() {
+                values.invalid("must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector");
+            }
+        }
+        _ => operator.invalid("not a valid selector operator"),
+    }
+}
+
+/// What a range leaves out follows from what it says: defaults from maxima, requests from defaults and minima.
+fn default_limits(range: &mut Value) {
+    let Some(spec) = range.get_mut("spec") else { return };
+    each(spec, "limits", |item| {
+        if item["type"] != "Container" {
+            return;
+        }
+        inherit(item, "max", "default");
+        inherit(item, "default", "defaultRequest");
+        inherit(item, "min", "defaultRequest");
+    });
+}
+
+fn inherit(item: &mut Value, from: &str, to: &str) {
+    let Some(source) = item[from].as_object().filter(|m| !m.is_empty()).cloned() else { return };
+    let target = object(item, to);
+    for (resource, amount) in source {
+        crate::defaults::set(target, &resource, amount);
+    }
+}
+
+fn limits(list: Node<'_>) {
+    let mut types: Vec<&str> = Vec::new();
+    for item in list.items() {
+        let kind = item.get("type");
+        limit_type(kind);
+        if types.contains(&kind.str()) {
+            kind.duplicate();
+        }
+        types.push(kind.str());
+        limit(item);
+    }
+}
+
+/// A standard word, or a qualified name.
+fn limit_type(kind: Node<'_>) {
+    let messages = apimachinery::names::qualified_name(kind.str());
+    let well_formed = messages.is_empty();
+    for message in messages {
+        kind.invalid(message);
+    }
+    if well_formed && !kind.str().contains('/') && !matches!(kind.str(), "Pod" | "Container" | "PersistentVolumeClaim") {
+        kind.invalid("must be a standard limit type or fully qualified");
+    }
+}
+
+fn limit(item: Node<'_>) {
+    let lists = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"].map(|f| item.get(f));
+    let [max, min, default, request, ratio] = lists;
+    let mut resources: Vec<&str> = lists.iter().flat_map(|l| l.entries().map(|(k, _)| k)).collect();
+    resources.sort_unstable();
+    resources.dedup();
+    for list in [max, min] {
+        for (resource, amount) in list.entries() {
+            limit_resource(amount, resource, item);
+        }
+    }
+    if item.get("type").str() == "Pod" {
+        for field in [default, request] {
+            if !field.is_empty() {
+                field.forbidden("may not be specified when `type` is 'Pod'");
+            }
+        }
+    } else {
+        for list in [default, request] {
+            for (resource, amount) in list.entries() {
+                limit_resource(amount, resource, item);
+            }
+        }
+    }
+    if item.get("type").str() == "PersistentVolumeClaim" && min.value.get("storage").is_none() && max.value.get("storage").is_none() {
+        item.required("either minimum or maximum storage value is required, but neither was provided");
+    }
+    for resource in resources {
+        order(resource, max, min, default, request, ratio);
+    }
+}
+
+fn limit_resource(node: Node<'_>, resource: &str, item: Node<'_>) {
+    if matches!(item.get("type").str(), "Pod" | "Container") {
+        resources::container_name(node, resource);
+    } else {
+        resources::name(node, resource);
+    }
+}
+
+fn order(resource: &str, max: Node<'_>, min: Node<'_>, default: Node<'_>, request: Node<'_>, ratio: Node<'_>) {
+    let amount = |list: Node<'_>| list.value.get(resource).and_then(resources::parse);
+    let above = |a: Option<Quantity>, b: Option<Quantity>| matches!((a, b), (Some(a), Some(b)) if a > b);
+    let (most, least, usual, asked, factor) =
+        (amount(max), amount(min), amount(default), amount(request), amount(ratio));
+    let tell = |list: Node<'_>, what: &str| list.entry(resource).invalid(format!("{what} for {resource}"));
+    if above(least, most) {
+        tell(min, "min value is greater than max value");
+    }
+    for (list, value, name) in [(request, asked, "default request"), (default, usual, "default")] {
+        if above(least, value) {
+            tell(list, &format!("min value is greater than {name} value"));
+        }
+        if above(value, most) {
+            tell(list, &format!("{name} value is greater than max value"));
+        }
+    }
+    if above(asked, usual) {
+        tell(request, "default request value is greater than default limit value");
+    }
+    if let Some(factor) = factor {
+        if factor < Quantity::new(1, factor.format()) {
+            tell(ratio, "ratio is less than 1");
+        }
+        if let (Some(least), Some(most)) = (least, most)
+            && factor.as_f64() > most.as_f64() / least.as_f64()
+        {
+            tell(ratio, "ratio is greater than max/min");
+        }
+    }
+    if resources::is_hugepages(resource) && (usual != asked) {
+        tell(request, "default value must equal the default request");
+    }
+}

@@ -1,0 +1,141 @@
+//! Rules for `metadata`, the same for every kind but for the form of the name.
+
+use apimachinery::names;
+use serde_json::Value;
+
+use crate::node::Node;
+
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// The form of a kind's names.
+pub type NameRule = fn(&str) -> Vec<String>;
+
+/// `metadata` of an object to be created.
+pub fn validate(metadata: Node<'_>, namespaced: bool, rule: NameRule) {
+    for message in generate_name(metadata.get("generateName").str(), rule) {
+        metadata.get("generateName").invalid(message);
+    }
+    let name = metadata.get("name");
+    if name.is_empty() {
+        name.required("name or generateName is required");
+    } else {
+        name.check(rule);
+    }
+    let namespace = metadata.get("namespace");
+    if namespaced {
+        namespace.need_check(names::dns_label);
+    } else if !namespace.is_empty() {
+        namespace.forbidden("not allowed on this type");
+    }
+    metadata.get("generation").non_negative();
+    common(metadata);
+}
+
+/// A prefix is held to the rule as if a suffix followed: a trailing dash is no fault.
+fn generate_name(prefix: &str, rule: NameRule) -> Vec<String> {
+    if prefix.is_empty() {
+        return Vec::new();
+    }
+    match prefix.strip_suffix('-') {
+        Some(stem) if !stem.is_empty() => rule(&format!("{stem}a")),
+        _ => rule(prefix),
+    }
+}
+
+fn common(metadata: Node<'_>) {
+    labels(metadata.get("labels"));
+    annotations(metadata.get("annotations"));
+    owner_references(metadata.get("ownerReferences"));
+    finalizers(metadata.get("finalizers"));
+}
+
+/// Labels: every failure stands at the map itself.
+pub fn labels(labels: Node<'_>) {
+    for (key, value) in labels.value.as_object().into_iter().flatten() {
+        for message in names::qualified_name(key) {
+            labels.invalid_value(key.as_str(), message);
+        }
+        let text = value.as_str().unwrap_or("");
+        for message in names::label_value(text) {
+            labels.invalid_value(text, message);
+        }
+    }
+}
+
+/// Annotations: keys are qualified names in any case, and all together have a size.
+pub fn annotations(annotations: Node<'_>) {
+    let mut total = 0;
+    for (key, value) in annotations.value.as_object().into_iter().flatten() {
+        for message in names::qualified_name(&key.to_lowercase()) {
+            annotations.invalid_value(key.as_str(), message);
+        }
+        total += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if total > ANNOTATIONS_MAX {
+        annotations.too_long(ANNOTATIONS_MAX);
+    }
+}
+
+fn owner_references(references: Node<'_>) {
+    let mut controllers = 0;
+    for reference in references.items() {
+        let at = |field: &'static str| references.named(field).with(reference.get(field).value);
+        let version = reference.get("apiVersion").str();
+        if version.rsplit('/').next().unwrap_or("").is_empty() {
+            at("apiVersion").invalid("version must not be empty");
+        }
+        for field in ["kind", "name", "uid"] {
+            if at(field).is_empty() {
+                at(field).invalid_value("", "must not be empty");
+            }
+        }
+        if version == "v1" && reference.get("kind").str() == "Event" {
+            references.invalid("Event is disallowed from being an owner");
+        }
+        controllers += usize::from(reference.get("controller").bool());
+    }
+    if controllers > 1 {
+        references.invalid("Only one reference can have Controller set to true");
+    }
+}
+
+fn finalizers(finalizers: Node<'_>) {
+    let mut orphan = false;
+    let mut foreground = false;
+    for finalizer in finalizers.items() {
+        let name = finalizer.str();
+        for message in names::qualified_name(name) {
+            finalizers.invalid_value(name, message);
+        }
+        if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+            finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified");
+        }
+        orphan |= name == "orphan";
+        foreground |= name == "foregroundDeletion";
+    }
+    if orphan && foreground {
+        finalizers.invalid("finalizer orphan and foregroundDeletion cannot be both set");
+    }
+}
+
+/// What an update may not change.
+pub fn validate_update(metadata: Node<'_>, old: &Value) {
+    const IMMUTABLE: [&str; 6] =
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
+    for field in IMMUTABLE {
+        metadata.get(field).immutable(&old[field]);
+    }
+    if metadata.get("generation").int() < old["generation"].as_i64().unwrap_or(0) {
+        metadata.get("generation").invalid("must not be decremented");
+    }
+    if !old["deletionTimestamp"].is_null() {
+        let known = old["finalizers"].as_array().map_or(&[][..], Vec::as_slice);
+        let added: Vec<&str> =
+            metadata.get("finalizers").items().filter(|f| !known.contains(f.value)).map(Node::str).collect();
+        if !added.is_empty() {
+            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+            metadata.get("finalizers").forbidden(&detail);
+        }
+    }
+    common(metadata);
+}

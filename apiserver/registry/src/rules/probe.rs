@@ -1,0 +1,111 @@
+//! Probes and lifecycle hooks.
+
+use apimachinery::names;
+
+use crate::node::Node;
+
+/// A port by its number or its name.
+pub fn port_or_name(port: Node<'_>) {
+    if port.value.is_string() {
+        port.check(names::port_name);
+    } else {
+        port_number(port);
+    }
+}
+
+/// A port's number; an absent one is zero, which is none.
+pub fn port_number(port: Node<'_>) {
+    if !(1..=65535).contains(&port.int()) {
+        port.invalid("must be between 1 and 65535, inclusive");
+    }
+}
+
+/// The probes of one container.
+pub fn of_container(container: Node<'_>) {
+    let (liveness, readiness, startup) =
+        (container.get("livenessProbe"), container.get("readinessProbe"), container.get("startupProbe"));
+    for p in [liveness, readiness, startup] {
+        probe(p);
+    }
+    for p in [liveness, startup] {
+        if p.is_set() && p.get("successThreshold").int() != 1 {
+            p.get("successThreshold").invalid("must be 1");
+        }
+    }
+    if readiness.get("terminationGracePeriodSeconds").is_set() {
+        readiness.get("terminationGracePeriodSeconds").invalid("must not be set for readinessProbes");
+    }
+}
+
+fn probe(probe: Node<'_>) {
+    if !probe.is_set() {
+        return;
+    }
+    handler(probe);
+    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        probe.get(field).non_negative();
+    }
+    probe.get("terminationGracePeriodSeconds").positive_if_set();
+}
+
+/// What a probe or a hook does: exactly one thing.
+pub fn handler(handler: Node<'_>) {
+    let kinds: [(&'static str, fn(Node<'_>)); 5] =
+        [("exec", exec), ("httpGet", http_get), ("tcpSocket", tcp_socket), ("grpc", grpc), ("sleep", sleep)];
+    let mut count = 0;
+    for (field, rule) in kinds {
+        let action = handler.get(field);
+        if !action.is_set() {
+            continue;
+        }
+        count += 1;
+        if count > 1 {
+            action.forbidden("may not specify more than 1 handler type");
+        } else {
+            rule(action);
+        }
+    }
+    if count == 0 {
+        handler.required("must specify a handler type");
+    }
+}
+
+fn exec(exec: Node<'_>) {
+    exec.get("command").need();
+}
+
+fn http_get(http: Node<'_>) {
+    http.get("path").need();
+    port_or_name(http.get("port"));
+    http.get("scheme").one_of(&["HTTP", "HTTPS"]);
+    for header in http.get("httpHeaders").items() {
+        let name = header.get("name");
+        let valid = !name.is_empty() && name.str().bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+        if !valid {
+            name.invalid("a valid HTTP header must consist of alphanumeric characters or '-'");
+        }
+    }
+}
+
+fn tcp_socket(tcp: Node<'_>) {
+    port_or_name(tcp.get("port"));
+}
+
+fn grpc(grpc: Node<'_>) {
+    port_number(grpc.get("port"));
+}
+
+fn sleep(sleep: Node<'_>) {
+    if sleep.get("seconds").int() < 0 {
+        sleep.invalid("must be a non-negative integer");
+    }
+}
+
+/// `lifecycle` of a container.
+pub fn lifecycle(lifecycle: Node<'_>) {
+    for hook in [lifecycle.get("postStart"), lifecycle.get("preStop")] {
+        if hook.is_set() {
+            handler(hook);
+        }
+    }
+}

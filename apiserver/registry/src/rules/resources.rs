@@ -1,0 +1,192 @@
+//! Quantities of resources: their names, signs and relations.
+
+use std::cmp::Ordering;
+
+use apimachinery::names;
+use apimachinery::quantity::Quantity;
+use serde_json::Value;
+
+use crate::node::Node;
+
+const STANDARD_CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+const STANDARD_QUOTA: [&str; 24] = [
+    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage",
+    "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods",
+    "resourcequotas", "services", "replicationcontrollers", "secrets", "persistentvolumeclaims", "configmaps",
+    "services.nodeports", "services.loadbalancers", "storage", "limits.storage", "hugepages", "requests.hugepages", "limits.hugepages",
+];
+const INTEGER: [&str; 9] = [
+    "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims",
+    "services.nodeports", "services.loadbalancers",
+];
+const ALL_STANDARD: [&str; 20] = [
+    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
+    "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services",
+    "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims", "storage", "requests.storage",
+    "services.nodeports", "services.loadbalancers",
+];
+
+/// The quantity of a field, as text or as a number.
+pub fn parse(value: &Value) -> Option<Quantity> {
+    match value {
+        Value::String(s) => s.parse().ok(),
+        Value::Number(n) => n.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+/// The amount in thousandths, rounded up, where it is finer than that.
+pub fn rounded_to_milli(value: &Value) -> Option<String> {
+    let quantity = parse(value)?;
+    let rounded = Quantity::from_millis(quantity.milli_value(), quantity.format());
+    // Amounts that are whole are never finer, whatever their size.
+    (!quantity.is_integer() && rounded != quantity).then(|| rounded.to_string())
+}
+
+/// Whether a quantity is below (less), at (equal) or above zero; a malformed or absent one counts as zero.
+pub fn sign(value: &Value) -> Ordering {
+    parse(value).map_or(Ordering::Equal, |q| q.cmp(&Quantity::ZERO))
+}
+
+pub fn is_hugepages(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+fn is_standard(name: &str) -> bool {
+    ALL_STANDARD.contains(&name) || is_hugepages(name)
+}
+
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+/// A resource of a device plugin and its like: `vendor.example/thing`.
+pub fn is_extended(name: &str) -> bool {
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && names::qualified_name(&format!("requests.{name}")).is_empty()
+}
+
+fn is_integer(name: &str) -> bool {
+    INTEGER.contains(&name) || is_extended(name)
+}
+
+fn overcommits(name: &str) -> bool {
+    is_native(name) && !is_hugepages(name)
+}
+
+/// A resource's name anywhere; tells whether it is well formed.
+pub fn name(node: Node<'_>, name: &str) -> bool {
+    let messages = names::qualified_name(name);
+    let well_formed = messages.is_empty();
+    for message in messages {
+        node.invalid_value(name, message);
+    }
+    if well_formed && !name.contains('/') && !is_standard(name) {
+        node.invalid_value(name, "must be a standard resource type or fully qualified");
+        return false;
+    }
+    well_formed
+}
+
+/// A resource's name in a container's requests and limits.
+pub fn container_name(node: Node<'_>, resource: &str) {
+    name(node, resource);
+    if !resource.contains('/') {
+        if !STANDARD_CONTAINER.contains(&resource) && !is_hugepages(resource) {
+            node.invalid_value(resource, "must be a standard resource for containers");
+        }
+    } else if !is_native(resource) && !is_extended(resource) {
+        node.invalid_value(resource, "doesn't follow extended resource name standard");
+    }
+}
+
+/// A resource's name in a quota. `count/<resource>` counts objects.
+pub fn quota_name(node: Node<'_>, resource: &str) {
+    name(node, resource);
+    let known = STANDARD_QUOTA.contains(&resource) || is_hugepages(resource) || resource.contains("hugepages-");
+    if !resource.contains('/') && !known {
+        node.invalid_value(resource, "must be a standard resource for quota");
+    }
+}
+
+/// Not below zero, and whole where the resource is counted.
+pub fn quantity(node: Node<'_>, resource: &str) {
+    let Some(quantity) = parse(node.value) else { return };
+    if quantity < Quantity::ZERO {
+        node.invalid("must be greater than or equal to 0");
+    }
+    if is_integer(resource) && quantity.milli_value() % 1000 != 0 {
+        node.invalid("must be an integer");
+    }
+}
+
+/// Requests and limits of a container.
+pub fn requirements(resources: Node<'_>) {
+    let (limits, requests) = (resources.get("limits"), resources.get("requests"));
+    if !limits.is_set() && !requests.is_set() && !resources.get("claims").is_set() {
+        return;
+    }
+    for (resource, limit) in limits.entries() {
+        container_name(limit, resource);
+        quantity(limit, resource);
+        hugepages(limit, resource);
+    }
+    for (resource, request) in requests.entries() {
+        container_name(request, resource);
+        quantity(request, resource);
+        hugepages(request, resource);
+        compare(requests, limits, resource, request.value);
+    }
+    let uses = |wanted: fn(&str) -> bool| [limits, requests].iter().any(|l| l.entries().any(|(k, _)| wanted(k)));
+    if uses(is_hugepages) && !uses(|k| k == "cpu" || k == "memory") {
+        resources.forbidden("HugePages require cpu or memory");
+    }
+    claims(resources.get("claims"));
+}
+
+fn hugepages(node: Node<'_>, resource: &str) {
+    let Some(size) = resource.strip_prefix("hugepages-") else { return };
+    let fits = match (size.parse::<Quantity>(), parse(node.value)) {
+        (Ok(page), Some(amount)) => page.value() > 0 && amount.value() % page.value() == 0,
+        _ => false,
+    };
+    if !fits {
+        node.invalid(format!("{} is not positive integer multiple of {resource}", node.str()));
+    }
+}
+
+fn compare(requests: Node<'_>, limits: Node<'_>, resource: &str, request: &Value) {
+    let limit = &limits.value[resource];
+    let (Some(amount), Some(bound)) = (parse(request), parse(limit)) else {
+        if limit.is_null() && !overcommits(resource) {
+            limits.required("Limit must be set for non overcommitable resources");
+        }
+        return;
+    };
+    if !overcommits(resource) && amount != bound {
+        requests.invalid_value(request.clone(), format!("must be equal to {resource} limit of {limit}"));
+    } else if amount > bound {
+        requests.invalid_value(request.clone(), format!("must be less than or equal to {resource} limit of {limit}"));
+    }
+}
+
+fn claims(claims: Node<'_>) {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for claim in claims.items() {
+        let pair = (claim.get("name").str(), claim.get("request").str());
+        claim.get("name").need();
+        if seen.contains(&pair) {
+            claim.duplicate();
+        }
+        seen.push(pair);
+    }
+}
+
+/// A list of resources outside of containers: every quantity is not negative.
+pub fn non_negative(list: Node<'_>) {
+    for (resource, amount) in list.entries() {
+        name(amount, resource);
+        quantity(amount, resource);
+    }
+}

@@ -1,0 +1,49 @@
+//! From a resource to its strategy: the rows of [`kinds`](crate::kinds) joined with the schema table.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use apimachinery::Schema;
+
+use crate::kinds;
+use crate::strategy::{Kind, Row, Strategy};
+
+type Rows = HashMap<String, Vec<(&'static str, Row)>>;
+
+static ROWS: LazyLock<Rows> = LazyLock::new(build);
+
+fn build() -> Rows {
+    let mut rows = Rows::new();
+    for resource in Schema::builtin().resources() {
+        let known = kinds::ALL.iter().find(|k| k.group == resource.group && k.resource == resource.resource);
+        let row = Row {
+            kind: known.copied().unwrap_or(Kind::PLAIN),
+            namespaced: Some(resource.namespaced),
+            has_status: resource.has_status(),
+        };
+        let of_resource = rows.entry(resource.resource.clone()).or_default();
+        if !of_resource.iter().any(|(group, _)| *group == resource.group) {
+            of_resource.push((resource.group.as_str(), row));
+        }
+    }
+    rows
+}
+
+const fn custom_row(namespaced: bool, has_status: bool) -> Row {
+    Row { kind: Kind { generation: true, ..Kind::PLAIN }, namespaced: Some(namespaced), has_status }
+}
+
+static CUSTOM: [Row; 4] =
+    [custom_row(false, false), custom_row(false, true), custom_row(true, false), custom_row(true, true)];
+static UNKNOWN: Row = Row { kind: Kind { generation: true, ..Kind::PLAIN }, namespaced: None, has_status: false };
+
+/// The strategy of a built-in resource, by its group and plural name, for all its versions.
+pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
+    let rows = ROWS.get(resource).map_or(&[][..], Vec::as_slice);
+    rows.iter().find(|(g, _)| *g == group).map_or(&UNKNOWN, |(_, row)| row)
+}
+
+/// The strategy of a custom resource, whose schema is validated elsewhere.
+pub fn custom(namespaced: bool, has_status: bool) -> &'static dyn Strategy {
+    &CUSTOM[usize::from(namespaced) * 2 + usize::from(has_status)]
+}
