@@ -24,6 +24,16 @@ pub fn set_empty(obj: &mut Value, field: &str, value: impl Into<Value>) {
     }
 }
 
+/// Removes fields that say what their absence says. Kubernetes leaves them out.
+pub fn omit_zero(obj: &mut Value, fields: &[&str]) {
+    let Some(map) = obj.as_object_mut() else { return };
+    for field in fields {
+        if matches!(map.get(*field), Some(Value::Bool(false))) || map.get(*field).and_then(Value::as_i64) == Some(0) {
+            map.remove(*field);
+        }
+    }
+}
+
 /// A field that is an object, made when it is absent.
 pub fn object<'a>(obj: &'a mut Value, field: &str) -> &'a mut Value {
     if !obj.is_object() {
@@ -65,6 +75,7 @@ pub fn pod_spec(spec: &mut Value) {
     set(spec, "terminationGracePeriodSeconds", 30);
     set_empty(spec, "schedulerName", "default-scheduler");
     service_account(spec);
+    omit_zero(spec, &["hostNetwork", "hostPID", "hostIPC"]);
     let host_network = spec["hostNetwork"].as_bool() == Some(true);
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         each(spec, list, |container| self::container(container, host_network));
@@ -119,6 +130,8 @@ fn container(container: &mut Value, host_network: bool) {
             set(file, "optional", false);
         }
     });
+    omit_zero(container, &["stdin", "stdinOnce", "tty"]);
+    each(container, "volumeMounts", |mount| omit_zero(mount, &["readOnly"]));
     resource_list(container.get_mut("resources").and_then(|r| r.get_mut("limits")));
     resource_list(container.get_mut("resources").and_then(|r| r.get_mut("requests")));
 }

@@ -9,5 +9,13 @@ mod rules;
 mod strategy;
 mod table;
 
+/// Rules of the subresources that are not a kind's own.
+pub mod subresources {
+    pub use crate::kinds::config::{default_token_request, validate_token_request};
+    pub use crate::kinds::namespace::{prepare_for_finalize, validate_finalize};
+    pub use crate::kinds::small::validate_approval;
+}
+
+pub use kinds::pod::qos_class;
 pub use strategy::Strategy;
 pub use table::{custom, strategy};

@@ -1,7 +1,9 @@
 //! Rules that more than one kind shares.
 
 pub mod affinity;
+pub mod cel;
 pub mod container;
+pub mod cron;
 pub mod dns;
 pub mod downward;
 pub mod env;
@@ -16,5 +18,4 @@ pub mod security;
 pub mod template;
 pub mod tolerations;
 pub mod volume;
-
-
+pub mod webhook;

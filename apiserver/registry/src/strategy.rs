@@ -40,6 +40,8 @@ pub trait Strategy: Send + Sync {
 pub struct Kind {
     pub group: &'static str,
     pub resource: &'static str,
+    /// Whether the kind's metadata says anything: reviews have none.
+    pub has_metadata: bool,
     /// The form of names.
     pub name: NameRule,
     pub default: fn(&mut Value),
@@ -73,7 +75,8 @@ impl Kind {
     pub const PLAIN: Kind = Kind {
         group: "",
         resource: "",
-        name: names::dns_subdomain,
+        has_metadata: true,
+        name: names::dns1123_subdomain,
         default: |_| {},
         create: |_| {},
         update: |_, _| {},
@@ -143,8 +146,8 @@ impl Row {
         if !self.kind.generation {
             return generation.clone();
         }
-        let annotated = self.kind.generation_of_annotations
-            && obj["metadata"]["annotations"] != old["metadata"]["annotations"];
+        let annotated =
+            self.kind.generation_of_annotations && obj["metadata"]["annotations"] != old["metadata"]["annotations"];
         let changed = annotated || wants_other(obj, old);
         Value::from(generation.as_i64().unwrap_or(0) + i64::from(changed))
     }
@@ -200,7 +203,9 @@ impl Strategy for Row {
 
     fn validate(&self, obj: &Value) -> ErrorList {
         collect(obj, |root| {
-            meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name);
+            if self.kind.has_metadata {
+                meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name);
+            }
             (self.kind.validate)(root);
             (self.kind.creation)(root);
         })

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::defaults::omit_zero;
 use crate::node::Node;
 use crate::rules::{ip, resources, tolerations};
 use crate::strategy::Kind;
@@ -9,7 +10,12 @@ use crate::strategy::Kind;
 pub const KIND: Kind = Kind {
     group: "",
     resource: "nodes",
-    default: |node| normalize_pod_cidrs(node),
+    default: |node| {
+        normalize_pod_cidrs(node);
+        if let Some(spec) = node.get_mut("spec") {
+            omit_zero(spec, &["unschedulable"]);
+        }
+    },
     create: |node| {
         // A node may bring its configuration status only from its kubelet.
         if let Some(status) = node["status"].as_object_mut() {
@@ -49,9 +55,8 @@ fn validate(root: Node<'_>) {
         ip::cidr(cidr);
     }
     let parsed: Vec<_> = cidrs.items().filter_map(|c| ip::parse_cidr(c.str())).collect();
-    if cidrs.len() > 2 {
-        cidrs.invalid("may specify no more than one CIDR for each IP family");
-    } else if parsed.len() == 2 && parsed[0].0.is_ipv4() == parsed[1].0.is_ipv4() {
+    let same_family = parsed.len() == 2 && parsed[0].0.is_ipv4() == parsed[1].0.is_ipv4();
+    if cidrs.len() > 2 || same_family {
         cidrs.invalid("may specify no more than one CIDR for each IP family");
     }
     for field in ["capacity", "allocatable"] {

@@ -1,12 +1,12 @@
 //! Config maps, secrets and service accounts.
 
+use apimachinery::names;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::defaults::{object, set_empty};
 use crate::node::Node;
-use crate::rules::env::data_key;
 use crate::strategy::Kind;
 
 /// What all data of one object may come to.
@@ -41,7 +41,7 @@ fn config_map(root: Node<'_>) {
     let (data, binary) = (root.get("data"), root.get("binaryData"));
     let mut total = 0;
     for (key, value) in data.entries() {
-        for message in data_key(key) {
+        for message in names::config_map_key(key) {
             value.invalid_value(key, message);
         }
         if binary.value.get(key).is_some() {
@@ -50,7 +50,7 @@ fn config_map(root: Node<'_>) {
         total += value.len();
     }
     for (key, value) in binary.entries() {
-        for message in data_key(key) {
+        for message in names::config_map_key(key) {
             value.invalid_value(key, message);
         }
         total += decoded_len(value.str());
@@ -70,7 +70,8 @@ fn immutable(root: Node<'_>, old: &Value, fields: &[&'static str]) {
     }
     for field in fields {
         let node = root.get(field);
-        let unchanged = node.value == &old[*field] || (node.is_empty() && old[*field].as_object().is_none_or(|o| o.is_empty()));
+        let unchanged =
+            node.value == &old[*field] || (node.is_empty() && old[*field].as_object().is_none_or(|o| o.is_empty()));
         if !unchanged {
             node.forbidden("field is immutable when `immutable` is set");
         }
@@ -95,7 +96,7 @@ fn secret(root: Node<'_>) {
     let data = root.get("data");
     let mut total = 0;
     for (key, value) in data.entries() {
-        for message in data_key(key) {
+        for message in names::config_map_key(key) {
             value.invalid_value(key, message);
         }
         total += decoded_len(value.str());
@@ -116,16 +117,12 @@ fn secret(root: Node<'_>) {
         }
         "kubernetes.io/dockercfg" => docker_config(data, ".dockercfg"),
         "kubernetes.io/dockerconfigjson" => docker_config(data, ".dockerconfigjson"),
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                data.entry("username").required("");
-                data.entry("password").required("");
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            data.entry("username").required("");
+            data.entry("password").required("");
         }
         "kubernetes.io/ssh-auth" => {
-            if data.entry("ssh-privatekey").is_empty() {
-                data.entry("ssh-privatekey").required("");
-            }
+            data.entry("ssh-privatekey").need();
         }
         "kubernetes.io/tls" => {
             need("tls.crt");
@@ -170,4 +167,3 @@ pub fn validate_token_request(request: &Value) -> apimachinery::field::ErrorList
 pub fn default_token_request(request: &mut Value) {
     crate::defaults::set(object(request, "spec"), "expirationSeconds", json!(3600));
 }
-

@@ -40,8 +40,7 @@ const PORTS_MAX: usize = 20_000;
 const HINTS_MAX: usize = 8;
 
 fn subset(subset: Node<'_>) {
-    let (ready, unready, ports) =
-        (subset.get("addresses"), subset.get("notReadyAddresses"), subset.get("ports"));
+    let (ready, unready, ports) = (subset.get("addresses"), subset.get("notReadyAddresses"), subset.get("ports"));
     if ready.is_empty() && unready.is_empty() {
         subset.required("must specify `addresses` or `notReadyAddresses`");
     }
@@ -52,7 +51,7 @@ fn subset(subset: Node<'_>) {
         if ports.len() > 1 && port.get("name").is_empty() {
             port.get("name").required("");
         } else {
-            port.get("name").check_if_set(names::dns_label);
+            port.get("name").check_if_set(names::dns1123_label);
         }
         probe::port_number(port.get("port"));
         port.get("protocol").need_one_of(&PROTOCOLS);
@@ -70,9 +69,9 @@ fn address(address: Node<'_>) {
     } else {
         at.invalid("must be a valid IP address");
     }
-    address.get("hostname").check_if_set(names::dns_label);
+    address.get("hostname").check_if_set(names::dns1123_label);
     if address.get("nodeName").is_set() {
-        address.get("nodeName").check(names::dns_subdomain);
+        address.get("nodeName").check(names::dns1123_subdomain);
     }
 }
 
@@ -89,16 +88,12 @@ fn slice(root: Node<'_>) {
     let mut seen: Vec<&str> = Vec::new();
     for port in ports.items() {
         let name = port.get("name");
-        name.check_if_set(names::dns_label);
+        name.check_if_set(names::dns1123_label);
         if seen.contains(&name.str()) {
             name.duplicate();
         }
         seen.push(name.str());
         port.get("protocol").need_one_of(&PROTOCOLS);
-        let number = port.get("port");
-        if number.is_set() {
-            probe::port_number(number);
-        }
         if port.get("appProtocol").is_set() {
             port.get("appProtocol").check(names::qualified_name);
         }
@@ -115,7 +110,7 @@ fn endpoint(endpoint: Node<'_>, kind: &str) {
         slice_address(address, kind);
     }
     if endpoint.get("nodeName").is_set() {
-        endpoint.get("nodeName").check(names::dns_subdomain);
+        endpoint.get("nodeName").check(names::dns1123_subdomain);
     }
     let topology = endpoint.get("deprecatedTopology");
     meta::labels(topology);
@@ -123,7 +118,7 @@ fn endpoint(endpoint: Node<'_>, kind: &str) {
         topology.too_many(16);
     }
     if endpoint.get("hostname").is_set() {
-        endpoint.get("hostname").check(names::dns_label);
+        endpoint.get("hostname").check(names::dns1123_label);
     }
     hints(endpoint.get("hints"));
 }
@@ -135,7 +130,7 @@ fn slice_address(address: Node<'_>, kind: &str) {
         "IPv6" if !matches!(parsed, Some(IpAddr::V6(_))) => address.invalid("must be a valid IPv6 address"),
         "IPv4" | "IPv6" => ip::not_special(address),
         "FQDN" => {
-            address.check(names::dns_subdomain);
+            address.check(names::dns1123_subdomain);
             if !address.str().contains('.') {
                 address.invalid("should be a domain with at least two segments separated by dots");
             }
@@ -145,7 +140,7 @@ fn slice_address(address: Node<'_>, kind: &str) {
 }
 
 fn hints(hints: Node<'_>) {
-    for (field, rule) in [("forZones", None), ("forNodes", Some(names::dns_subdomain as fn(&str) -> Vec<String>))] {
+    for (field, rule) in [("forZones", None), ("forNodes", Some(names::dns1123_subdomain as fn(&str) -> Vec<String>))] {
         let list = hints.get(field);
         list.at_most(HINTS_MAX);
         let mut seen: Vec<&str> = Vec::new();

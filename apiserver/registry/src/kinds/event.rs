@@ -6,15 +6,22 @@ use serde_json::Value;
 use crate::node::Node;
 use crate::strategy::Kind;
 
-const TEMPLATE: Kind = Kind {
-    resource: "events",
-    create_on_update: true,
-    fields,
-    ..Kind::PLAIN
+const TEMPLATE: Kind = Kind { resource: "events", create_on_update: true, fields, ..Kind::PLAIN };
+
+pub const CORE: Kind = Kind { group: "", create: |event| nulls(event, &["eventTime"]), validate: core, ..TEMPLATE };
+pub const NEW: Kind = Kind {
+    group: "events.k8s.io",
+    create: |event| nulls(event, &["deprecatedFirstTimestamp", "deprecatedLastTimestamp"]),
+    validate: new,
+    ..TEMPLATE
 };
 
-pub const CORE: Kind = Kind { group: "", validate: core, ..TEMPLATE };
-pub const NEW: Kind = Kind { group: "events.k8s.io", validate: new, transition: |_, _| {}, ..TEMPLATE };
+/// Times that are written although there is none.
+fn nulls(event: &mut Value, fields: &[&str]) {
+    for field in fields {
+        crate::defaults::set(event, field, Value::Null);
+    }
+}
 
 const WORD_MAX: usize = 128;
 const NOTE_MAX: usize = 1024;
@@ -41,7 +48,6 @@ fn core(root: Node<'_>) {
 }
 
 fn new(root: Node<'_>) {
-    namespace(root, root.get("regarding"));
     if !root.get("eventTime").is_set() {
         root.get("eventTime").required("");
     }

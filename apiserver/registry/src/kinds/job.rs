@@ -24,8 +24,8 @@ pub const CRON_JOB: Kind = Kind {
     group: "batch",
     resource: "cronjobs",
     name: |name| {
-        let mut messages = names::dns_subdomain(name);
-        if name.len() > CRON_NAME_MAX && name.len() <= 253 {
+        let mut messages = names::dns1123_subdomain(name);
+        if name.len() > CRON_NAME_MAX {
             messages.push(format!("must be no more than {CRON_NAME_MAX} characters"));
         }
         messages
@@ -58,7 +58,8 @@ fn default_spec(job: &mut Value) {
     failure_policy(spec);
     let labels = template_defaults(spec);
     let metadata = object(job, "metadata");
-    if metadata["labels"].as_object().is_none_or(|l| l.is_empty()) && labels.as_object().is_some_and(|l| !l.is_empty()) {
+    if metadata["labels"].as_object().is_none_or(|l| l.is_empty()) && labels.as_object().is_some_and(|l| !l.is_empty())
+    {
         metadata["labels"] = labels;
     }
 }
@@ -113,9 +114,10 @@ fn generate_selector(job: &mut Value) {
     set_labels(object(object(template, "metadata"), "labels"), true);
     let selector = object(object(job, "spec"), "selector");
     object(selector, "matchLabels")[CONTROLLER_UID[1]] = uid.clone();
-    // Labels of the template that the job took over carry the generated ones too.
-    let metadata = object(job, "metadata");
-    set_labels(object(metadata, "labels"), true);
+    // The job carries its pods' labels. A name that cannot be a label is reported at the name and the template.
+    if names::label_value(name.as_str().unwrap_or("")).is_empty() {
+        set_labels(object(object(job, "metadata"), "labels"), true);
+    }
 }
 
 fn job(root: Node<'_>) {
@@ -160,14 +162,22 @@ fn index_name(root: Node<'_>) {
     let name = root.get("metadata").get("name");
     let longest = format!("{}-{}", name.str(), completions - 1);
     if !name.is_empty() {
-        for message in names::dns_label(&longest) {
+        for message in names::dns1123_label(&longest) {
             name.invalid(format!("will not able to create pod with invalid DNS label: {longest}: {message}"));
         }
     }
 }
 
 fn job_spec(spec: Node<'_>) {
-    for field in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"] {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
         spec.get(field).non_negative();
     }
     mode(spec);
@@ -206,7 +216,7 @@ fn mode(spec: Node<'_>) {
 
 fn per_index(spec: Node<'_>) {
     let (limit, failed) = (spec.get("backoffLimitPerIndex"), spec.get("maxFailedIndexes"));
-    if limit.is_set() && spec.get("completionMode").str() != "Indexed" {
+    if limit.is_set() && matches!(spec.get("completionMode").value.as_str(), None | Some("NonIndexed")) {
         limit.invalid("requires indexed completion mode");
     }
     if !failed.is_set() {
@@ -359,7 +369,9 @@ fn success_rule(rule: Node<'_>, completions: i64) {
         count.invalid(format!("must be less than or equal to {completions} (the number of specified completions)"));
     }
     if indexes.is_set() && count.int() > total {
-        count.invalid(format!("must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"));
+        count.invalid(format!(
+            "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+        ));
     }
 }
 
@@ -440,7 +452,9 @@ fn job_update(root: Node<'_>, old: &Value) {
     if !elastic {
         spec.get("completions").immutable(&before["completions"]);
     }
-    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in
+        ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         spec.get(field).immutable(&before[field]);
     }
     let never_started = before["suspend"] == true && old["status"]["startTime"].is_null();

@@ -10,7 +10,7 @@ use crate::strategy::Kind;
 pub const KIND: Kind = Kind {
     group: "",
     resource: "namespaces",
-    name: names::dns_label,
+    name: names::dns1123_label,
     default,
     create,
     update: |namespace, old| {

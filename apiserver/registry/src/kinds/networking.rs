@@ -68,16 +68,7 @@ pub const IP_ADDRESS: Kind = Kind {
 
 /// A host of a rule: a domain, the first label of which may be `*`.
 fn host(host: Node<'_>) {
-    let text = host.str();
-    match text.strip_prefix("*.") {
-        Some(rest) => {
-            for message in names::dns_subdomain(rest) {
-                host.invalid(message);
-            }
-        }
-        None if text.contains('*') => host.invalid("a wildcard DNS-1123 subdomain must start with '*.'"),
-        None => host.check(names::dns_subdomain),
-    }
+    host.check(if host.str().contains('*') { names::wildcard_dns1123_subdomain } else { names::dns1123_subdomain });
 }
 
 fn ingress(spec: Node<'_>) {
@@ -86,7 +77,7 @@ fn ingress(spec: Node<'_>) {
         spec.invalid("either `defaultBackend` or `rules` must be specified");
     }
     if class.is_set() {
-        class.check(names::dns_subdomain);
+        class.check(names::dns1123_subdomain);
     }
     if backend.is_set() {
         self::backend(backend);
@@ -98,7 +89,7 @@ fn ingress(spec: Node<'_>) {
         for name in tls.get("hosts").items() {
             host(name);
         }
-        tls.get("secretName").check_if_set(names::dns_subdomain);
+        tls.get("secretName").check_if_set(names::dns1123_subdomain);
     }
 }
 
@@ -170,7 +161,7 @@ fn backend(backend: Node<'_>) {
             resource.get("name").need();
         }
         (true, false) => {
-            service.get("name").need_check(names::dns_label);
+            service.get("name").need_check(names::dns1123_label);
             let (number, name) = (service.get("port").get("number"), service.get("port").get("name"));
             match (number.int() != 0, !name.is_empty()) {
                 (true, true) => backend.invalid("cannot set both port name & port number"),
@@ -208,7 +199,7 @@ fn domain_prefixed_path(name: Node<'_>) {
         name.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")");
         return;
     };
-    for message in names::dns_subdomain(domain) {
+    for message in names::dns1123_subdomain(domain) {
         name.invalid(message);
     }
     let valid = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/%".contains(c);
@@ -223,11 +214,11 @@ fn class_parameters(parameters: Node<'_>) {
             parameters.get(field).check(names::path_segment);
         }
     }
-    parameters.get("apiGroup").check_if_set(names::dns_subdomain);
+    parameters.get("apiGroup").check_if_set(names::dns1123_subdomain);
     let (scope, namespace) = (parameters.get("scope"), parameters.get("namespace"));
     scope.one_of(&["Cluster", "Namespace"]);
     if scope.str() == "Namespace" {
-        namespace.need_check(names::dns_label);
+        namespace.need_check(names::dns1123_label);
     } else if scope.str() == "Cluster" && namespace.is_set() {
         namespace.forbidden("`parameters.scope` is set to 'Cluster'");
     }
@@ -340,7 +331,7 @@ fn parent_reference(parent: Node<'_>) {
         parent.required("");
         return;
     }
-    parent.get("group").check_if_set(names::dns_subdomain);
+    parent.get("group").check_if_set(names::dns1123_subdomain);
     for field in ["resource", "name"] {
         if parent.get(field).need() {
             parent.get(field).check(names::path_segment);

@@ -42,8 +42,7 @@ fn validate(spec: Node<'_>) {
     if capacity.value.get("storage").is_none_or(Value::is_null) || capacity.len() > 1 {
         capacity.not_supported(&["storage"]);
     }
-    for (resource, amount) in capacity.entries() {
-        resources::name(amount, resource);
+    for (_, amount) in capacity.entries() {
         if resources::sign(amount.value).is_le() {
             amount.invalid("must be greater than zero");
         }
@@ -64,16 +63,23 @@ fn validate(spec: Node<'_>) {
     if spec.get("hostPath").get("path").str() == "/" && spec.get("persistentVolumeReclaimPolicy").str() == "Recycle" {
         spec.get("persistentVolumeReclaimPolicy").forbidden("may not be 'recycle' for a hostPath mount of '/'");
     }
-    spec.get("storageClassName").check_if_set(names::dns_subdomain);
+    spec.get("storageClassName").check_if_set(names::dns1123_subdomain);
     spec.get("volumeMode").one_of_if_set(&["Block", "Filesystem"]);
-    spec.get("volumeAttributesClassName").check_if_set(names::dns_subdomain);
+    spec.get("volumeAttributesClassName").check_if_set(names::dns1123_subdomain);
 }
 
 /// The source is fixed, and so are the mode and, once set, the affinity.
 fn transition(root: Node<'_>, old: &Value) {
     const MAY: [&str; 9] = [
-        "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
-        "volumeMode", "nodeAffinity", "volumeAttributesClassName",
+        "capacity",
+        "accessModes",
+        "claimRef",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "mountOptions",
+        "volumeMode",
+        "nodeAffinity",
+        "volumeAttributesClassName",
     ];
     let (spec, before) = (root.get("spec"), &old["spec"]);
     let source = |v: &Value| {

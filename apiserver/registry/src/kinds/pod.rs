@@ -232,7 +232,7 @@ fn narrowed(spec: Node<'_>, old: &Value) {
 fn status(root: Node<'_>, old: &Value) {
     let status = root.get("status");
     let nominated = status.get("nominatedNodeName");
-    nominated.check_if_set(apimachinery::names::dns_subdomain);
+    nominated.check_if_set(apimachinery::names::dns1123_subdomain);
     let node = root.get("spec").get("nodeName");
     if node.value != &old["spec"]["nodeName"] && !node.is_empty() {
         status.get("nodeName").forbidden("may not be changed directly");

@@ -51,7 +51,12 @@ pub const LIMIT_RANGE: Kind = Kind {
 };
 
 const SCOPES: [&str; 7] = [
-    "Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity",
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
     "VolumeAttributesClass",
 ];
 /// Resources that pods of a kind can be counted for.
@@ -78,8 +83,8 @@ fn scopes(spec: Node<'_>) {
             scopes.invalid("unsupported scope");
         }
         for (resource, _) in spec.get("hard").entries() {
-            let standard = !resource.contains('/');
-            let fits = if *scope == "BestEffort" { resource == "pods" } else { POD_COMPUTE.contains(&resource) || !standard };
+            let standard = resources::is_quota_name(resource);
+            let fits = if *scope == "BestEffort" { resource == "pods" } else { POD_COMPUTE.contains(&resource) };
             let counted = matches!(*scope, "Terminating" | "NotTerminating" | "BestEffort" | "NotBestEffort");
             if standard && counted && !fits {
                 scopes.invalid("unsupported scope applied to resource");
@@ -155,7 +160,8 @@ fn limit_type(kind: Node<'_>) {
     for message in messages {
         kind.invalid(message);
     }
-    if well_formed && !kind.str().contains('/') && !matches!(kind.str(), "Pod" | "Container" | "PersistentVolumeClaim") {
+    if well_formed && !kind.str().contains('/') && !matches!(kind.str(), "Pod" | "Container" | "PersistentVolumeClaim")
+    {
         kind.invalid("must be a standard limit type or fully qualified");
     }
 }
@@ -184,7 +190,10 @@ fn limit(item: Node<'_>) {
             }
         }
     }
-    if item.get("type").str() == "PersistentVolumeClaim" && min.value.get("storage").is_none() && max.value.get("storage").is_none() {
+    if item.get("type").str() == "PersistentVolumeClaim"
+        && min.value.get("storage").is_none()
+        && max.value.get("storage").is_none()
+    {
         item.required("either minimum or maximum storage value is required, but neither was provided");
     }
     for resource in resources {

@@ -11,8 +11,7 @@ use crate::strategy::Kind;
 const GROUP: &str = "rbac.authorization.k8s.io";
 const TEMPLATE: Kind = Kind { group: GROUP, name: names::path_segment, ..Kind::PLAIN };
 
-pub const ROLE: Kind =
-    Kind { resource: "roles", validate: |root| rules(root.get("rules"), true), ..TEMPLATE };
+pub const ROLE: Kind = Kind { resource: "roles", validate: |root| rules(root.get("rules"), true), ..TEMPLATE };
 pub const CLUSTER_ROLE: Kind = Kind { resource: "clusterroles", validate: cluster_role, ..TEMPLATE };
 pub const ROLE_BINDING: Kind = Kind {
     resource: "rolebindings",
@@ -101,7 +100,7 @@ fn subject(subject: Node<'_>, namespaced: bool) {
     name.need();
     match subject.get("kind").str() {
         "ServiceAccount" => {
-            name.check_if_set(names::dns_subdomain);
+            name.check_if_set(names::dns1123_subdomain);
             if !group.is_empty() {
                 group.not_supported(&[""]);
             }

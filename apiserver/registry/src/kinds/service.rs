@@ -11,7 +11,7 @@ use crate::strategy::Kind;
 pub const KIND: Kind = Kind {
     group: "",
     resource: "services",
-    name: names::dns_label,
+    name: names::dns1123_label,
     default,
     create: normalize_cluster_ips,
     update,
@@ -117,13 +117,8 @@ fn blank(value: &Value) -> bool {
 
 fn keep_node_ports(spec: &mut Value, old: &Value) {
     let known = old["ports"].as_array().cloned().unwrap_or_default();
-    let used: Vec<Value> = spec["ports"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|p| p["nodePort"].clone())
-        .filter(|p| !blank(p))
-        .collect();
+    let used: Vec<Value> =
+        spec["ports"].as_array().into_iter().flatten().map(|p| p["nodePort"].clone()).filter(|p| !blank(p)).collect();
     each(spec, "ports", |port| {
         if blank(&port["nodePort"])
             && let Some(same) = known.iter().find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"])
@@ -145,7 +140,11 @@ fn drop_type_dependent(spec: &mut Value, old: &Value) {
     let before = old["type"].as_str().unwrap_or("");
     let exposed = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     if now == "ExternalName" && before != "ExternalName" {
-        remove_unchanged(spec, old, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
+        remove_unchanged(
+            spec,
+            old,
+            &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"],
+        );
     }
     if !exposed(&now) && exposed(before) {
         if blank(&spec["externalIPs"]) {
@@ -197,7 +196,7 @@ fn validate(root: Node<'_>) {
 
 fn external_name(name: Node<'_>) {
     if name.need() {
-        for message in names::dns_subdomain(name.str().strip_suffix('.').unwrap_or(name.str())) {
+        for message in names::dns1123_subdomain(name.str().strip_suffix('.').unwrap_or(name.str())) {
             name.invalid(message);
         }
     }
@@ -214,7 +213,8 @@ fn ports(spec: Node<'_>) {
     }
     let named = list.len() > 1;
     let mut names: Vec<&str> = Vec::new();
-    let (mut numbers, mut node_ports): (Vec<(&str, i64)>, Vec<(&str, i64)>) = (Vec::new(), Vec::new());
+    let mut numbers: Vec<(&str, i64)> = Vec::new();
+    let mut node_ports: Vec<(&str, i64)> = Vec::new();
     for port in list.items() {
         self::port(port, named, &mut names);
         let protocol = port.get("protocol").str();
@@ -243,7 +243,7 @@ fn port<'a>(port: Node<'a>, named: bool, names: &mut Vec<&'a str>) {
             name.required("");
         }
     } else {
-        name.check(names::dns_label);
+        name.check(names::dns1123_label);
         if names.contains(&name.str()) {
             name.duplicate();
         }

@@ -46,10 +46,7 @@ pub const CSI_DRIVER: Kind = Kind {
             spec["volumeLifecycleModes"] = json!(["Persistent"]);
         }
     },
-    validate: |root| {
-        csi_name(root.get("metadata").get("name"));
-        csi_driver(root.get("spec"));
-    },
+    validate: |root| csi_driver(root.get("spec")),
     transition: |root, old| {
         for field in ["attachRequired", "volumeLifecycleModes"] {
             root.get("spec").get(field).immutable(&old["spec"][field]);
@@ -89,7 +86,7 @@ pub const CSI_STORAGE_CAPACITY: Kind = Kind {
     resource: "csistoragecapacities",
     validate: |root| {
         labels::selector(root.get("nodeTopology"));
-        root.get("storageClassName").check(names::dns_subdomain);
+        root.get("storageClassName").check(names::dns1123_subdomain);
         for field in ["capacity", "maximumVolumeSize"] {
             if resources::sign(root.get(field).value).is_lt() {
                 root.get(field).invalid("must be greater than or equal to 0");
@@ -148,7 +145,9 @@ fn parameters(parameters: Node<'_>) {
 fn storage_class(root: Node<'_>) {
     provisioner(root.get("provisioner"));
     parameters(root.get("parameters"));
-    root.get("reclaimPolicy").one_of(&["Delete", "Retain"]);
+    if !root.get("reclaimPolicy").is_empty() {
+        root.get("reclaimPolicy").one_of(&["Delete", "Retain"]);
+    }
     root.get("volumeBindingMode").one_of(&["Immediate", "WaitForFirstConsumer"]);
     let mut seen: Vec<Value> = Vec::new();
     for term in root.get("allowedTopologies").items() {
@@ -177,13 +176,6 @@ fn topology_term(expressions: Node<'_>) -> Value {
         keys.push(key.str());
     }
     expressions.value.clone()
-}
-
-/// A driver's name: a subdomain of at most 63 characters, in any case.
-fn csi_name(name: Node<'_>) {
-    if name.len() > 63 {
-        name.too_long(63);
-    }
 }
 
 fn csi_driver(spec: Node<'_>) {
@@ -254,7 +246,7 @@ fn topology_keys(driver: Node<'_>) {
 
 fn attachment(spec: Node<'_>) {
     volume::csi_driver_name(spec.get("attacher"));
-    spec.get("nodeName").check(names::dns_subdomain);
+    spec.get("nodeName").check(names::dns1123_subdomain);
     let source = spec.get("source");
     let (name, inline) = (source.get("persistentVolumeName"), source.get("inlineVolumeSpec"));
     match (name.is_set(), inline.is_set()) {
@@ -262,7 +254,7 @@ fn attachment(spec: Node<'_>) {
         (true, true) => source.forbidden("must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
         (true, false) => {
             name.need();
-            name.check(names::dns_subdomain);
+            name.check(names::dns1123_subdomain);
         }
         (false, true) => volume::persistent_source(inline),
     }

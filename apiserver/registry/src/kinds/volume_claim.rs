@@ -82,11 +82,11 @@ pub fn spec(spec: Node<'_>) {
     }
     let class = spec.get("storageClassName");
     if !class.is_empty() {
-        class.check(names::dns_subdomain);
+        class.check(names::dns1123_subdomain);
     }
     spec.get("volumeMode").one_of_if_set(&["Block", "Filesystem"]);
     let attributes = spec.get("volumeAttributesClassName");
-    attributes.check_if_set(names::dns_subdomain);
+    attributes.check_if_set(names::dns1123_subdomain);
     for field in ["dataSource", "dataSourceRef"] {
         data_source(spec.get(field));
     }
@@ -101,7 +101,7 @@ fn data_source(source: Node<'_>) {
     if source.get("apiGroup").is_empty() && source.get("kind").str() != "PersistentVolumeClaim" {
         source.invalid("must be 'PersistentVolumeClaim' when referencing the default apiGroup");
     } else {
-        source.get("apiGroup").check_if_set(names::dns_subdomain);
+        source.get("apiGroup").check_if_set(names::dns1123_subdomain);
     }
 }
 
@@ -115,7 +115,9 @@ fn transition(root: Node<'_>, old: &Value) {
             if before["volumeName"].as_str().is_none_or(str::is_empty) {
                 map.remove("volumeName");
             }
-            if let Some(requests) = map.get_mut("resources").and_then(|r| r.get_mut("requests")).and_then(Value::as_object_mut) {
+            if let Some(requests) =
+                map.get_mut("resources").and_then(|r| r.get_mut("requests")).and_then(Value::as_object_mut)
+            {
                 requests.remove("storage");
             }
             map.retain(|_, v| !v.is_null());
@@ -123,7 +125,9 @@ fn transition(root: Node<'_>, old: &Value) {
         v
     };
     if fixed(spec.value) != fixed(before) {
-        spec.forbidden("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims");
+        spec.forbidden(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
     }
     let (new_size, old_size) =
         (&spec.value["resources"]["requests"]["storage"], &before["resources"]["requests"]["storage"]);
@@ -132,6 +136,8 @@ fn transition(root: Node<'_>, old: &Value) {
     if new < was {
         at.forbidden("field can not be less than status.capacity");
     } else if new > was && old["status"]["phase"] != "Bound" {
-        spec.forbidden("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims");
+        spec.forbidden(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
     }
 }

@@ -3,7 +3,7 @@
 use apimachinery::names;
 use serde_json::{Value, json};
 
-use crate::defaults::{self, each, object, set, set_empty};
+use crate::defaults::{self, each, object, omit_zero, set, set_empty};
 use crate::kinds::volume_claim;
 use crate::node::Node;
 use crate::rules::{labels, meta, number, template};
@@ -105,6 +105,7 @@ fn default_deployment(deployment: &mut Value) {
     rolling(object(spec, "strategy"), json!("25%"), json!("25%"));
     set(spec, "revisionHistoryLimit", 10);
     set(spec, "progressDeadlineSeconds", 600);
+    omit_zero(spec, &["paused", "minReadySeconds"]);
     defaults::pod_template(spec);
 }
 
@@ -303,7 +304,9 @@ fn daemon_rolling(rolling: Node<'_>) {
     number::int_or_percent(surge);
     number::at_most_all(unavailable);
     number::at_most_all(surge);
-    let has = |n: Node<'_>| number::int_or_percent_value(n) != 0 || (n.value.is_string() && number::percent(n.str()).is_none());
+    let has = |n: Node<'_>| {
+        number::int_or_percent_value(n) != 0 || (n.value.is_string() && number::percent(n.str()).is_none())
+    };
     if has(unavailable) && has(surge) {
         surge.invalid("may not be set when maxUnavailable is non-zero");
     } else if !has(unavailable) && !has(surge) {
@@ -326,7 +329,7 @@ fn stateful_set(root: Node<'_>) {
         volume_claim::template(claim);
     }
     stateful_template(spec);
-    spec.get("serviceName").check_if_set(names::dns_label);
+    spec.get("serviceName").check_if_set(names::dns1123_label);
     spec.get("revisionHistoryLimit").non_negative();
 }
 
@@ -388,8 +391,7 @@ fn with_claim_volumes(spec: &Value) -> Value {
     if template.is_object() {
         let pod = object(&mut template, "spec");
         let own = pod["volumes"].as_array().cloned().unwrap_or_default();
-        let from_claims =
-            names.iter().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}}));
+        let from_claims = names.iter().map(|n| json!({"name": n, "persistentVolumeClaim": {"claimName": n}}));
         let kept = own.into_iter().filter(|v| !names.contains(&v["name"]));
         let volumes: Vec<Value> = from_claims.chain(kept).collect();
         if !volumes.is_empty() {
@@ -405,8 +407,14 @@ fn selector_is_fixed(root: Node<'_>, old: &Value) {
 
 fn stateful_set_update(root: Node<'_>, old: &Value) {
     const MAY: [&str; 8] = [
-        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy", "minReadySeconds", "status",
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+        "status",
     ];
     let spec = root.get("spec");
     let fixed = |v: &Value| {
@@ -435,7 +443,19 @@ fn at_most(status: Node<'_>, field: &'static str, other: &'static str) {
 
 fn deployment_status(root: Node<'_>, old: &Value) {
     let status = root.get("status");
-    counts(status, &["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "collisionCount", "terminatingReplicas"]);
+    counts(
+        status,
+        &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "collisionCount",
+            "terminatingReplicas",
+        ],
+    );
     for field in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
         at_most(status, field, "replicas");
     }
@@ -448,7 +468,18 @@ fn deployment_status(root: Node<'_>, old: &Value) {
 
 fn replica_status(root: Node<'_>, _old: &Value) {
     let status = root.get("status");
-    counts(status, &["observedGeneration", "replicas", "fullyLabeledReplicas", "currentReplicas", "updatedReplicas", "readyReplicas", "availableReplicas"]);
+    counts(
+        status,
+        &[
+            "observedGeneration",
+            "replicas",
+            "fullyLabeledReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+        ],
+    );
     for field in ["fullyLabeledReplicas", "currentReplicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
         at_most(status, field, "replicas");
     }
@@ -458,6 +489,15 @@ fn replica_status(root: Node<'_>, _old: &Value) {
 fn daemon_set_status(root: Node<'_>, _old: &Value) {
     counts(
         root.get("status"),
-        &["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady", "observedGeneration", "updatedNumberScheduled", "numberAvailable", "numberUnavailable"],
+        &[
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+        ],
     );
 }

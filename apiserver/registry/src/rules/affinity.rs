@@ -99,7 +99,7 @@ fn field_requirement(requirement: Node<'_>) {
     }
     if requirement.get("key").str() == "metadata.name" {
         for value in values.items() {
-            value.check(names::dns_subdomain);
+            value.check(names::dns1123_subdomain);
         }
     } else {
         requirement.get("key").invalid("not a valid field selector key");
@@ -110,7 +110,7 @@ fn pod_term(term: Node<'_>) {
     labels::selector(term.get("labelSelector"));
     labels::selector(term.get("namespaceSelector"));
     for namespace in term.get("namespaces").items() {
-        for message in names::dns_label(namespace.str()) {
+        for message in names::dns1123_label(namespace.str()) {
             term.get("namespace").invalid_value(namespace.str(), message);
         }
     }

@@ -67,7 +67,16 @@ fn ephemeral<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str
     if !target.is_empty() && !known {
         target.not_found();
     }
-    for field in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy", "restartPolicy"] {
+    for field in [
+        "ports",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "resources",
+        "resizePolicy",
+        "restartPolicy",
+    ] {
         if !container.get(field).is_empty() {
             container.get(field).forbidden("cannot be set for an Ephemeral Container");
         }
@@ -108,7 +117,7 @@ fn common<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str>) 
     if name.is_empty() {
         name.required("");
     } else {
-        name.check(names::dns_label);
+        name.check(names::dns1123_label);
         if names.contains(&name.str()) {
             name.duplicate();
         } else {
@@ -289,7 +298,9 @@ fn devices<'a>(container: Node<'a>, scope: &Scope<'a>) {
             match scope.volumes.iter().find(|(n, _)| *n == name.str()) {
                 None => name.not_found(),
                 Some((_, v)) if v["persistentVolumeClaim"].is_null() && v["ephemeral"].is_null() => {
-                    name.invalid("can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode");
+                    name.invalid(
+                        "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
+                    );
                 }
                 Some(_) => {}
             }

@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn schedules_are_read_as_in_kubernetes() {
-        for good in ["*/5 * * * *", "0 0 1 jan sun", "@hourly", "@every 1h30m", "1-5,10 ? * * 0-6/2", "TZ=UTC 0 0 * * *"] {
+        for good in
+            ["*/5 * * * *", "0 0 1 jan sun", "@hourly", "@every 1h30m", "1-5,10 ? * * 0-6/2", "TZ=UTC 0 0 * * *"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in ["-1", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "@never", "@every x"] {

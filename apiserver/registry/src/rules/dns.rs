@@ -14,7 +14,7 @@ fn search_domain(text: &str) -> Vec<String> {
     if text == "." {
         return vec![];
     }
-    names::dns_subdomain(&text.strip_suffix('.').unwrap_or(text).replace('_', "x"))
+    names::dns1123_subdomain(&text.strip_suffix('.').unwrap_or(text).replace('_', "x"))
 }
 
 /// `dnsPolicy` and `dnsConfig`.
@@ -49,7 +49,9 @@ fn searches(searches: Node<'_>) {
         searches.invalid(format!("must not have more than {SEARCHES_MAX} search paths"));
     }
     if searches.items().map(|s| s.len() + 1).sum::<usize>() > SEARCH_CHARS_MAX + 1 {
-        searches.invalid(format!("must not have more than {SEARCH_CHARS_MAX} characters (including spaces) in the search list"));
+        searches.invalid(format!(
+            "must not have more than {SEARCH_CHARS_MAX} characters (including spaces) in the search list"
+        ));
     }
     for search in searches.items() {
         search.check(search_domain);
@@ -61,7 +63,7 @@ pub fn host_aliases(aliases: Node<'_>) {
     for alias in aliases.items() {
         ip::address(alias.get("ip"));
         for host in alias.get("hostnames").items() {
-            host.check(names::dns_subdomain);
+            host.check(names::dns1123_subdomain);
         }
     }
 }

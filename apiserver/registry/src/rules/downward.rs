@@ -6,20 +6,44 @@ use crate::node::Node;
 
 /// Fields that an environment variable may show.
 pub const ENV_FIELDS: [&str; 9] = [
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
-    "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 /// Fields that a file of a downward API volume may show.
 pub const VOLUME_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// Fields that are known at all.
 const KNOWN: [&str; 16] = [
-    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
-    "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName", "spec.host", "status.phase",
-    "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs", "spec.hostNetwork",
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.serviceAccountName",
+    "spec.schedulerName",
+    "spec.host",
+    "status.phase",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+    "spec.hostNetwork",
 ];
 const CONTAINER_RESOURCES: [&str; 6] = [
-    "limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "requests.memory",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
     "requests.ephemeral-storage",
 ];
 
@@ -62,7 +86,10 @@ pub fn resource_field_ref(reference: Node<'_>, for_volume: bool) {
     } else if resource.is_empty() {
         resource.required("");
     } else if resource.str().starts_with("limits.hugepages-") || resource.str().starts_with("requests.hugepages-") {
-        divisor(reference.get("divisor"), &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]);
+        divisor(
+            reference.get("divisor"),
+            &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
+        );
     } else if CONTAINER_RESOURCES.contains(&resource.str()) {
         let units: &[&str] = if resource.str().ends_with("cpu") {
             &["1m", "1"]

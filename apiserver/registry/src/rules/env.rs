@@ -5,33 +5,10 @@ use apimachinery::names;
 use crate::node::Node;
 use crate::rules::downward;
 
-/// Names of variables: any printable ASCII but `=`.
-fn variable_name(name: &str) -> Vec<String> {
-    let valid = !name.is_empty() && name.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=');
-    if valid { vec![] } else { vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()] }
-}
-
-/// Keys of config maps and secrets.
-pub fn data_key(key: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    if key.len() > 253 {
-        out.push("must be no more than 253 characters".to_owned());
-    }
-    if key.is_empty() || !key.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) {
-        out.push("a valid config key must consist of alphanumeric characters, '-', '_' or '.'".to_owned());
-    }
-    if key == "." || key == ".." {
-        out.push(format!("must not be '{key}'"));
-    } else if key.starts_with("..") {
-        out.push("must not start with '..'".to_owned());
-    }
-    out
-}
-
 /// `env` of a container.
 pub fn env(list: Node<'_>) {
     for variable in list.items() {
-        variable.get("name").need_check(variable_name);
+        variable.get("name").need_check(names::env_var_name);
         let from = variable.get("valueFrom");
         if from.is_set() {
             value_from(variable, from);
@@ -55,20 +32,23 @@ fn value_from(variable: Node<'_>, from: Node<'_>) {
         if selector.is_set() {
             sources += 1;
             selector.get("name").need();
-            selector.get("key").need_check(data_key);
+            selector.get("key").need_check(names::config_map_key);
         }
     }
     let file = from.get("fileKeyRef");
     if file.is_set() {
         sources += 1;
-        file.get("key").need_check(variable_name);
-        file.get("volumeName").need_check(names::dns_label);
+        file.get("key").need_check(names::env_var_name);
+        file.get("volumeName").need_check(names::dns1123_label);
         if file.get("path").need() {
             crate::rules::volume::local_descending_path(file.get("path"));
         }
     }
     if sources == 0 {
-        from.invalid_value("", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`");
+        from.invalid_value(
+            "",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        );
     } else if !variable.get("value").is_empty() {
         from.invalid_value("", "may not be specified when `value` is not empty");
     } else if sources > 1 {
@@ -79,7 +59,7 @@ fn value_from(variable: Node<'_>, from: Node<'_>) {
 /// `envFrom` of a container.
 pub fn env_from(list: Node<'_>) {
     for source in list.items() {
-        source.get("prefix").check_if_set(variable_name);
+        source.get("prefix").check_if_set(names::env_var_name);
         let mut sources = 0;
         for reference in [source.get("configMapRef"), source.get("secretRef")] {
             if reference.is_set() {

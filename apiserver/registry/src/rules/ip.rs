@@ -14,7 +14,8 @@ pub fn parse_legacy(text: &str) -> Option<IpAddr> {
     if parts.len() != 4 || !parts.iter().all(decimal) {
         return None;
     }
-    let trimmed: Vec<&str> = parts.iter().map(|p| p.trim_start_matches('0')).map(|p| if p.is_empty() { "0" } else { p }).collect();
+    let trimmed: Vec<&str> =
+        parts.iter().map(|p| p.trim_start_matches('0')).map(|p| if p.is_empty() { "0" } else { p }).collect();
     trimmed.join(".").parse().ok()
 }
 

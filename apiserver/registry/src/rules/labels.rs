@@ -56,9 +56,10 @@ pub fn is_empty(selector: &Value) -> bool {
 /// Whether a selector can be turned into a predicate: the names and values it holds are well formed.
 pub fn is_valid(selector: &Value) -> bool {
     let labels = selector["matchLabels"].as_object();
-    let labels_fit = labels.into_iter().flatten().all(|(k, v)| {
-        names::qualified_name(k).is_empty() && names::label_value(v.as_str().unwrap_or("")).is_empty()
-    });
+    let labels_fit = labels
+        .into_iter()
+        .flatten()
+        .all(|(k, v)| names::qualified_name(k).is_empty() && names::label_value(v.as_str().unwrap_or("")).is_empty());
     let expressions = selector["matchExpressions"].as_array().map_or(&[][..], Vec::as_slice);
     labels_fit && expressions.iter().all(valid_requirement)
 }

@@ -23,7 +23,7 @@ pub fn validate(metadata: Node<'_>, namespaced: bool, rule: NameRule) {
     }
     let namespace = metadata.get("namespace");
     if namespaced {
-        namespace.need_check(names::dns_label);
+        namespace.need_check(names::dns1123_label);
     } else if !namespace.is_empty() {
         namespace.forbidden("not allowed on this type");
     }
@@ -133,7 +133,9 @@ pub fn validate_update(metadata: Node<'_>, old: &Value) {
         let added: Vec<&str> =
             metadata.get("finalizers").items().filter(|f| !known.contains(f.value)).map(Node::str).collect();
         if !added.is_empty() {
-            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            );
             metadata.get("finalizers").forbidden(&detail);
         }
     }

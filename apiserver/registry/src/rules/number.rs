@@ -13,7 +13,9 @@ pub fn percent(text: &str) -> Option<i64> {
 pub fn int_or_percent(node: Node<'_>) {
     if node.value.is_string() {
         if percent(node.str()).is_none() {
-            node.invalid("a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')");
+            node.invalid(
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')",
+            );
         }
     } else {
         node.non_negative();

@@ -40,11 +40,11 @@ fn scheduling(spec: Node<'_>) {
     affinity::affinity(spec.get("affinity"));
     affinity::topology_spread(spec.get("topologySpreadConstraints"));
     tolerations::tolerations(spec.get("tolerations"));
-    spec.get("nodeName").check_if_set(names::dns_subdomain);
-    spec.get("priorityClassName").check_if_set(names::dns_subdomain);
+    spec.get("nodeName").check_if_set(names::dns1123_subdomain);
+    spec.get("priorityClassName").check_if_set(names::dns1123_subdomain);
     spec.get("preemptionPolicy").one_of_if_set(&["PreemptLowerPriority", "Never"]);
     if spec.get("schedulerName").is_set() {
-        spec.get("schedulerName").check_if_set(names::dns_subdomain);
+        spec.get("schedulerName").check_if_set(names::dns1123_subdomain);
     }
     let gates = spec.get("schedulingGates");
     let mut seen: Vec<&str> = Vec::new();
@@ -62,16 +62,16 @@ fn scheduling(spec: Node<'_>) {
 }
 
 fn identity(spec: Node<'_>) {
-    spec.get("serviceAccountName").check_if_set(names::dns_subdomain);
-    spec.get("runtimeClassName").check_if_set(names::dns_subdomain);
-    spec.get("hostname").check_if_set(names::dns_label);
-    spec.get("subdomain").check_if_set(names::dns_label);
+    spec.get("serviceAccountName").check_if_set(names::dns1123_subdomain);
+    spec.get("runtimeClassName").check_if_set(names::dns1123_subdomain);
+    spec.get("hostname").check_if_set(names::dns1123_label);
+    spec.get("subdomain").check_if_set(names::dns1123_label);
     let overridden = spec.get("hostnameOverride");
     if overridden.is_set() {
         if overridden.is_empty() || overridden.len() > 64 {
             overridden.invalid("must be a host name of 1 to 64 characters");
         } else {
-            overridden.check(names::dns_subdomain);
+            overridden.check(names::dns1123_subdomain);
         }
         if spec.get("setHostnameAsFQDN").bool() {
             overridden.forbidden("may not be specified when setHostnameAsFQDN is true");
@@ -114,7 +114,7 @@ fn claims(list: Node<'_>) {
         if name.is_empty() {
             name.required("");
         } else {
-            name.check(names::dns_label);
+            name.check(names::dns1123_label);
             if seen.contains(&name.str()) {
                 name.duplicate();
             }
@@ -129,7 +129,7 @@ fn claims(list: Node<'_>) {
         }
         for reference in [existing, template] {
             if reference.is_set() {
-                reference.check(names::dns_subdomain);
+                reference.check(names::dns1123_subdomain);
             }
         }
     }

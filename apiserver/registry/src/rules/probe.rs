@@ -48,12 +48,15 @@ fn probe(probe: Node<'_>) {
     probe.get("terminationGracePeriodSeconds").positive_if_set();
 }
 
+type Rule = fn(Node<'_>);
+
+const ACTIONS: [(&str, Rule); 5] =
+    [("exec", exec), ("httpGet", http_get), ("tcpSocket", tcp_socket), ("grpc", grpc), ("sleep", sleep)];
+
 /// What a probe or a hook does: exactly one thing.
 pub fn handler(handler: Node<'_>) {
-    let kinds: [(&'static str, fn(Node<'_>)); 5] =
-        [("exec", exec), ("httpGet", http_get), ("tcpSocket", tcp_socket), ("grpc", grpc), ("sleep", sleep)];
     let mut count = 0;
-    for (field, rule) in kinds {
+    for (field, rule) in ACTIONS {
         let action = handler.get(field);
         if !action.is_set() {
             continue;
@@ -80,10 +83,7 @@ fn http_get(http: Node<'_>) {
     http.get("scheme").one_of(&["HTTP", "HTTPS"]);
     for header in http.get("httpHeaders").items() {
         let name = header.get("name");
-        let valid = !name.is_empty() && name.str().bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
-        if !valid {
-            name.invalid("a valid HTTP header must consist of alphanumeric characters or '-'");
-        }
+        name.check(names::http_header_name);
     }
 }
 

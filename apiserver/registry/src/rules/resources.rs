@@ -9,21 +9,59 @@ use serde_json::Value;
 use crate::node::Node;
 
 const STANDARD_CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-const STANDARD_QUOTA: [&str; 24] = [
-    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage",
-    "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods",
-    "resourcequotas", "services", "replicationcontrollers", "secrets", "persistentvolumeclaims", "configmaps",
-    "services.nodeports", "services.loadbalancers", "storage", "limits.storage", "hugepages", "requests.hugepages", "limits.hugepages",
+const STANDARD_QUOTA: [&str; 19] = [
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 const INTEGER: [&str; 9] = [
-    "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims",
-    "services.nodeports", "services.loadbalancers",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 const ALL_STANDARD: [&str; 20] = [
-    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
-    "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services",
-    "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims", "storage", "requests.storage",
-    "services.nodeports", "services.loadbalancers",
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "storage",
+    "requests.storage",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 
 /// The quantity of a field, as text or as a number.
@@ -62,9 +100,7 @@ fn is_native(name: &str) -> bool {
 
 /// A resource of a device plugin and its like: `vendor.example/thing`.
 pub fn is_extended(name: &str) -> bool {
-    !is_native(name)
-        && !name.starts_with("requests.")
-        && names::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn is_integer(name: &str) -> bool {
@@ -101,11 +137,15 @@ pub fn container_name(node: Node<'_>, resource: &str) {
     }
 }
 
+/// Whether a quota can count a resource of that name without a domain.
+pub fn is_quota_name(resource: &str) -> bool {
+    STANDARD_QUOTA.contains(&resource) || resource.contains("hugepages-")
+}
+
 /// A resource's name in a quota. `count/<resource>` counts objects.
 pub fn quota_name(node: Node<'_>, resource: &str) {
     name(node, resource);
-    let known = STANDARD_QUOTA.contains(&resource) || is_hugepages(resource) || resource.contains("hugepages-");
-    if !resource.contains('/') && !known {
+    if !resource.contains('/') && !is_quota_name(resource) {
         node.invalid_value(resource, "must be a standard resource for quota");
     }
 }

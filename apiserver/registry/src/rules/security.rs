@@ -19,7 +19,9 @@ pub fn of_pod(spec: Node<'_>, context: Node<'_>) {
     context.get("seLinuxChangePolicy").one_of_if_set(&["MountOption", "Recursive"]);
     if spec.get("shareProcessNamespace").bool() && spec.get("hostPID").bool() {
         // Shared with the host already.
-        context.named("shareProcessNamespace").invalid_value(true, "ShareProcessNamespace and HostPID cannot both be enabled");
+        context
+            .named("shareProcessNamespace")
+            .invalid_value(true, "ShareProcessNamespace and HostPID cannot both be enabled");
     }
     sysctls(context.get("sysctls"), host_network, spec.get("hostIPC").bool());
     profiles(context);
@@ -34,7 +36,9 @@ fn sysctls(list: Node<'_>, host_network: bool, host_ipc: bool) {
         if name.is_empty() {
             name.required("");
         } else if name.len() > SYSCTL_MAX || !sysctl_form(name.str()) {
-            name.invalid("must be a sysctl name of lower case alphanumeric characters, '-' or '_', separated by '.' or '/'");
+            name.invalid(
+                "must be a sysctl name of lower case alphanumeric characters, '-' or '_', separated by '.' or '/'",
+            );
         } else if seen.contains(&normal) {
             name.duplicate();
         }
@@ -125,7 +129,7 @@ fn localhost_profile(profile: Node<'_>, is_file: bool) {
 fn windows(options: Node<'_>) {
     let name = options.get("gmsaCredentialSpecName");
     if name.is_set() {
-        name.check(apimachinery::names::dns_subdomain);
+        name.check(apimachinery::names::dns1123_subdomain);
     }
     let spec = options.get("gmsaCredentialSpec");
     if spec.is_set() {

@@ -54,7 +54,7 @@ pub fn volumes<'a>(list: Node<'a>) -> Vec<(&'a str, &'a Value)> {
         if name.is_empty() {
             name.required("");
         } else {
-            name.check(names::dns_label);
+            name.check(names::dns1123_label);
             if all.contains(&name.str()) {
                 name.duplicate();
             }
@@ -93,8 +93,7 @@ fn source(volume: Node<'_>, extra: &[(&'static str, SourceRule)]) {
 
 /// The source of a persistent volume.
 pub fn persistent_source(spec: Node<'_>) {
-    const PERSISTENT: [(&str, SourceRule); 3] =
-        [("local", local), ("csi", persistent_csi), ("storageos", |_| {})];
+    const PERSISTENT: [(&str, SourceRule); 3] = [("local", local), ("csi", persistent_csi), ("storageos", |_| {})];
     source(spec, &PERSISTENT);
 }
 
@@ -390,7 +389,7 @@ pub fn csi_driver_name(name: Node<'_>) {
     if name.len() > 63 {
         name.too_long(63);
     }
-    for message in names::dns_subdomain(&name.str().to_lowercase()) {
+    for message in names::dns1123_subdomain(&name.str().to_lowercase()) {
         name.invalid(message);
     }
 }
@@ -409,7 +408,13 @@ fn secret_reference_name(reference: Node<'_>) {
 fn persistent_csi(source: Node<'_>) {
     csi_driver_name(source.get("driver"));
     source.get("volumeHandle").need();
-    for field in ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"] {
+    for field in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeStageSecretRef",
+        "nodeExpandSecretRef",
+    ] {
         let reference = source.get(field);
         if reference.is_set() {
             reference.get("name").need();
