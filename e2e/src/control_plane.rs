@@ -13,11 +13,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use kubeadm::{
-    certs::{self, Authorities},
+    certs::{self, Authorities, Authority},
     config::{Arg, ClusterConfiguration},
     constants,
     files::Root,
-    kubeconfigs, static_pods,
+    kubeconfigs,
+    pki::{self, KeyedCertificate},
+    static_pods,
 };
 
 use crate::process::Process;
@@ -141,6 +143,23 @@ impl ControlPlane {
         let path = self.dir().join(format!("{}.conf", user.replace([':', '/'], "-")));
         std::fs::write(&path, text)?;
         Ok(path)
+    }
+
+    /// A client certificate for any user, with its key, as PEM.
+    pub fn certificate_for(&self, user: &str, groups: &[&str]) -> Result<KeyedCertificate> {
+        let request = pki::Request {
+            common_name: user.to_owned(),
+            organizations: groups.iter().map(|group| (*group).to_owned()).collect(),
+            client: true,
+            ..pki::Request::default()
+        };
+        let ca = self.authorities.get(Authority::Cluster);
+        Ok(pki::issue(ca, &request, self.cluster.encryption_algorithm, Timestamp::now())?)
+    }
+
+    /// Where the apiserver listens.
+    pub fn apiserver_port(&self) -> u16 {
+        self.ports.apiserver
     }
 
     /// An administrator's client.
@@ -319,9 +338,10 @@ pub async fn client_from(kubeconfig: &Path) -> Result<Client> {
 
 /// A binary of ours, from the folder of the running test's profile.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    // target/<profile>/deps/<test>
-    let profile = test.parent().and_then(Path::parent).context("the test runs outside a target folder")?;
+    let program = std::env::current_exe()?;
+    // target/<profile>/deps/<test>, or target/<profile>/<binary>
+    let dir = program.parent().context("the test runs outside a target folder")?;
+    let profile = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
     let path = profile.join(name);
     if !path.is_file() {
         let flag = if profile.ends_with("release") { " --release" } else { "" };
