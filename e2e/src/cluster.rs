@@ -65,7 +65,7 @@ impl Cluster {
     pub fn shared() -> Result<Self> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let dir = Self::dir();
-        let (mark, bin) = (dir.join("up"), binary("kubelet")?);
+        let (mark, bin) = (dir.join("nodes/.up"), binary("kubelet")?);
         if !mark.exists() {
             let bin = bin.parent().context("a binary is in a folder")?.display().to_string();
             let text = hack_cluster(&dir, &["up", "--nodes", &NODES.to_string(), "--bin-dir", &bin])?;
@@ -77,7 +77,7 @@ impl Cluster {
 
     /// Takes the cluster down.
     pub fn down(self) -> Result<String> {
-        std::fs::remove_file(self.dir.join("up"))?;
+        std::fs::remove_file(self.dir.join("nodes/.up"))?;
         hack_cluster(&self.dir, &["down"])
     }
 

@@ -340,8 +340,6 @@ fn case_10_etcd_has_the_keys_of_kubernetes() -> Result<()> {
         "--namespace=kube-system",
         "etcd-node-1",
         "--",
-        "env",
-        "ETCDCTL_API=3",
         "etcdctl",
         &format!("--cacert={pki}/ca.crt"),
         &format!("--cert={pki}/server.crt"),
