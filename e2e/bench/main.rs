@@ -2,6 +2,7 @@
 //! processes, TLS and RBAC on. It fails on errors, never on slowness.
 
 mod load;
+mod pods;
 mod usage;
 
 use std::{
@@ -32,6 +33,12 @@ struct Options {
     /// Objects of the start with many objects
     #[arg(long, default_value_t = 50_000)]
     objects: u64,
+    /// Instead, the rows of a cluster that `hack/cluster up --dir DIR` made
+    #[arg(long, value_name = "DIR")]
+    cluster: Option<std::path::PathBuf>,
+    /// Pods of the Deployments in a cluster
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 30, 90])]
+    deployments: Vec<u64>,
 }
 
 #[tokio::main]
@@ -39,6 +46,9 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     println!("| # | what | measured | server CPU | server memory, peak |");
     println!("|---|---|---|---|---|");
+    if let Some(dir) = &options.cluster {
+        return pods::run(dir, &options.deployments).await;
+    }
     let start = Instant::now();
     let mut plane = ControlPlane::start().await?;
     let booted = start.elapsed();

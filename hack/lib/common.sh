@@ -37,7 +37,7 @@ trap at_end EXIT
 # proof from elsewhere (Docker's containerd.io, say) is left as it is.
 NODE_PACKAGES=(
     etcd-server:etcd containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge
-    nftables:nft iproute2:ip conntrack:conntrack busybox-static:busybox openssl:openssl jq:jq curl:curl
+    nftables:nft iproute2:ip conntrack:conntrack iptables:iptables busybox-static:busybox openssl:openssl jq:jq curl:curl
     util-linux:nsenter procps:sysctl ca-certificates:/etc/ssl/certs/ca-certificates.crt
 )
 BUILD_PACKAGES=(build-essential:cc)
