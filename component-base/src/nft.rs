@@ -5,20 +5,30 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+/// Why a transaction was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The program is not there.
     #[error("cannot run {program}: install the package nftables")]
     Spawn {
+        /// Its name.
         program: String,
+        /// Why.
         #[source]
         source: std::io::Error,
     },
+    /// It ended while it was written to or read from.
     #[error("cannot talk to nft")]
     Pipe(#[source] std::io::Error),
+    /// The transaction is not valid, or not possible.
     #[error("nft refused the transaction: {message}")]
-    Refused { message: String },
+    Refused {
+        /// What nft said.
+        message: String,
+    },
 }
 
+/// Applies transactions.
 #[async_trait]
 pub trait Nft: Send + Sync {
     /// Applies one script as one transaction.
