@@ -5,6 +5,7 @@
 mod defaults;
 mod kinds;
 mod node;
+pub mod printers;
 mod rules;
 mod strategy;
 mod table;
