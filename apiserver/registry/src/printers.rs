@@ -12,7 +12,7 @@ mod workload;
 use apimachinery::time::Moment;
 use serde_json::{Value, json};
 
-pub use format::human_duration;
+pub use format::{human_duration, selector as selector_text};
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
