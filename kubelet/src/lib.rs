@@ -1,1 +1,23 @@
-//! kubelet: the node agent that drives containerd over CRI.
+//! The node agent: it runs the pods of its node with a container runtime, and tells the API about them.
+
+pub mod agent;
+pub mod cgroups;
+pub mod config;
+pub mod downward;
+pub mod env;
+pub mod hosts;
+pub mod images;
+pub mod logs;
+pub mod node;
+pub mod objects;
+pub mod options;
+pub mod pod;
+pub mod pods;
+pub mod probes;
+pub mod quantity;
+pub mod runtime;
+pub mod service;
+pub mod sources;
+pub mod status_writer;
+pub mod volumes;
+pub mod worker;

@@ -1,0 +1,244 @@
+//! The tree of cgroups for pods: `kubepods`, `kubepods/burstable`, `kubepods/besteffort`, and one per pod, on cgroup v1, hybrid and v2.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod::qos::{self, Class};
+use crate::quantity;
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// Controllers whose limits a pod has; the others are left to the runtime.
+const V1_CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
+const CPU_PERIOD: i64 = 100_000;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cgroup {path}")]
+pub struct Error {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Driver {
+    Cgroupfs,
+    Systemd,
+}
+
+/// Limits of one cgroup; `None` leaves a value as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    pub shares: Option<i64>,
+    /// Microseconds of each 100 ms.
+    pub quota: Option<i64>,
+    pub memory: Option<i64>,
+    pub pids: Option<i64>,
+}
+
+/// Makes and removes cgroups.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    mount: PathBuf,
+    parent: String,
+    driver: Driver,
+    unified: bool,
+    pids_limit: i64,
+}
+
+impl Manager {
+    /// `cgroup_root` is the cgroup below which `kubepods` goes; empty for the root.
+    pub fn new(driver: &str, cgroup_root: &str, pids_limit: i64) -> Self {
+        let mount = PathBuf::from(ROOT);
+        let unified = mount.join("cgroup.controllers").exists();
+        let driver = if driver == "systemd" { Driver::Systemd } else { Driver::Cgroupfs };
+        let parent = cgroup_root.trim_matches('/').to_owned();
+        Self { mount, parent, driver, unified, pids_limit }
+    }
+
+    /// The parent to name to the runtime.
+    pub fn parent_of(&self, pod: &Pod) -> String {
+        let (class, uid) = (qos::class(pod), crate::pod::uid(pod));
+        match self.driver {
+            Driver::Cgroupfs => format!("/{}", self.path(class, Some(uid))),
+            Driver::Systemd => {
+                let uid = uid.replace('-', "_");
+                match class {
+                    Class::Guaranteed => format!("kubepods-pod{uid}.slice"),
+                    other => format!("kubepods-{}-pod{uid}.slice", directory(other)),
+                }
+            }
+        }
+    }
+
+    fn path(&self, class: Class, uid: Option<&str>) -> String {
+        let mut parts = vec![self.parent.clone(), "kubepods".to_owned(), directory(class).to_owned()];
+        parts.extend(uid.map(|uid| format!("pod{uid}")));
+        parts.retain(|part| !part.is_empty());
+        parts.join("/")
+    }
+
+    /// Makes the tree above the pods.
+    pub fn prepare(&self) -> Result<(), Error> {
+        if self.driver == Driver::Systemd {
+            return Ok(());
+        }
+        self.create(&self.path(Class::BestEffort, None), Limits { shares: Some(2), ..Default::default() })?;
+        self.create(&self.path(Class::Burstable, None), Limits::default())
+    }
+
+    /// Gives the burstable pods together as much of the processors as they ask for.
+    pub fn set_burstable(&self, millis: i64) -> Result<(), Error> {
+        if self.driver == Driver::Systemd {
+            return Ok(());
+        }
+        let limits = Limits { shares: Some(qos::shares(millis)), ..Default::default() };
+        self.create(&self.path(Class::Burstable, None), limits)
+    }
+
+    /// Makes a pod's cgroup with its limits. With systemd the runtime makes the slice.
+    pub fn create_pod(&self, pod: &Pod) -> Result<(), Error> {
+        if self.driver == Driver::Systemd {
+            return Ok(());
+        }
+        let path = self.path(qos::class(pod), Some(crate::pod::uid(pod)));
+        self.create(&path, pod_limits(pod, self.pids_limit))
+    }
+
+    /// Removes a pod's cgroup and what is below it.
+    pub fn remove_pod(&self, uid: &str) {
+        for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
+            let path = self.path(class, Some(uid));
+            for hierarchy in self.hierarchies() {
+                remove_tree(&hierarchy.join(&path));
+            }
+        }
+    }
+
+    fn hierarchies(&self) -> Vec<PathBuf> {
+        if self.unified {
+            return vec![self.mount.clone()];
+        }
+        let entries = fs::read_dir(&self.mount).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink()).collect()
+    }
+
+    fn create(&self, path: &str, limits: Limits) -> Result<(), Error> {
+        if self.unified { self.create_v2(path, limits) } else { self.create_v1(path, limits) }
+    }
+
+    fn create_v1(&self, path: &str, limits: Limits) -> Result<(), Error> {
+        for controller in V1_CONTROLLERS {
+            let hierarchy = self.mount.join(controller);
+            if !hierarchy.exists() {
+                continue;
+            }
+            let directory = hierarchy.join(path);
+            fs::create_dir_all(&directory).map_err(|source| Error { path: directory.clone(), source })?;
+            match *controller {
+                "cpu" => {
+                    write(&directory, "cpu.shares", limits.shares)?;
+                    write(&directory, "cpu.cfs_quota_us", limits.quota)?;
+                }
+                "memory" => write(&directory, "memory.limit_in_bytes", limits.memory)?,
+                _ => write(&directory, "pids.max", limits.pids)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn create_v2(&self, path: &str, limits: Limits) -> Result<(), Error> {
+        let mut directory = self.mount.clone();
+        for part in path.split('/') {
+            enable_controllers(&directory)?;
+            directory.push(part);
+            fs::create_dir_all(&directory).map_err(|source| Error { path: directory.clone(), source })?;
+        }
+        // From cpu.shares (2..262144) to cpu.weight (1..10000).
+        write(&directory, "cpu.weight", limits.shares.map(|shares| 1 + ((shares - 2) * 9999) / 262_142))?;
+        if let Some(quota) = limits.quota {
+            write_text(&directory, "cpu.max", &format!("{quota} {CPU_PERIOD}"))?;
+        }
+        write(&directory, "memory.max", limits.memory)?;
+        write(&directory, "pids.max", limits.pids)
+    }
+}
+
+fn directory(class: Class) -> &'static str {
+    match class {
+        Class::Guaranteed => "",
+        Class::Burstable => "burstable",
+        Class::BestEffort => "besteffort",
+    }
+}
+
+/// What a pod's cgroup limits. Pure.
+pub fn pod_limits(pod: &Pod, pids: i64) -> Limits {
+    let cpu_request = qos::pod_total(pod, "cpu", |c, r| qos::request(c, r).and_then(quantity::millis), false);
+    let cpu_limit = qos::pod_total(pod, "cpu", |c, r| qos::limit(c, r).and_then(quantity::millis), true);
+    let memory = qos::pod_total(pod, "memory", |c, r| qos::limit(c, r).and_then(quantity::value), true);
+    Limits {
+        shares: Some(qos::shares(cpu_request.unwrap_or(0))),
+        quota: cpu_limit.filter(|value| *value > 0).map(|value| qos::quota(value, CPU_PERIOD)),
+        memory: memory.filter(|value| *value > 0),
+        pids: (pids > 0).then_some(pids),
+    }
+}
+
+fn enable_controllers(directory: &Path) -> Result<(), Error> {
+    let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let wanted: Vec<String> = V1_CONTROLLERS
+        .iter()
+        .chain(&["cpuset", "io"])
+        .filter(|c| available.split_whitespace().any(|a| a == **c))
+        .map(|c| format!("+{c}"))
+        .collect();
+    if wanted.is_empty() { Ok(()) } else { write_text(directory, "cgroup.subtree_control", &wanted.join(" ")) }
+}
+
+fn write(directory: &Path, file: &str, value: Option<i64>) -> Result<(), Error> {
+    value.map_or(Ok(()), |value| write_text(directory, file, &value.to_string()))
+}
+
+fn write_text(directory: &Path, file: &str, text: &str) -> Result<(), Error> {
+    let path = directory.join(file);
+    fs::write(&path, text).map_err(|source| Error { path, source })
+}
+
+fn remove_tree(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path());
+    }
+    if let Err(error) = fs::remove_dir(directory) {
+        tracing::debug!(path = %directory.display(), %error, "cgroup is not removed yet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_limits_are_the_sum_only_where_all_containers_have_one() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"uid": "u"},
+            "spec": {
+                "initContainers": [{"name": "i", "resources": {"limits": {"cpu": "2", "memory": "10Mi"}}}],
+                "containers": [
+                    {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}},
+                    {"name": "b", "resources": {"limits": {"cpu": "500m"}, "requests": {"cpu": "250m"}}},
+                ],
+            },
+        }))
+        .unwrap();
+        let limits = pod_limits(&pod, -1);
+        // The init container asks for more than both others together.
+        assert_eq!(limits, Limits { shares: Some(2048), quota: Some(200_000), memory: None, pids: None });
+        let manager = Manager::new("cgroupfs", "/corten", -1);
+        assert_eq!(manager.parent_of(&pod), "/corten/kubepods/burstable/podu");
+        assert_eq!(Manager::new("systemd", "", -1).parent_of(&pod), "kubepods-burstable-podu.slice");
+    }
+}

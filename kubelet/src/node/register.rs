@@ -1,0 +1,211 @@
+//! Registers the node and keeps its status true: at once when it changes, and now and then when it does not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use component_base::client::{has_code, is_not_found};
+use component_base::shutdown::Shutdown;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, NodeSystemInfo, Taint};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::facts::{self, Machine};
+use super::status::{self, Observed, Pressure};
+use crate::agent::Agent;
+
+const RETRY: Duration = Duration::from_millis(300);
+/// While the node is not ready it is looked at more often, so that it is ready soon.
+const UNREADY_PERIOD: Duration = Duration::from_millis(400);
+
+struct Registrar {
+    agent: Arc<Agent>,
+    nodes: Api<Node>,
+    machine: Machine,
+    info: NodeSystemInfo,
+    labels: BTreeMap<String, String>,
+    reported: Option<(NodeStatus, Timestamp)>,
+    pod_cidr: Option<String>,
+}
+
+/// Keeps the node until shutdown.
+pub async fn run(
+    agent: Arc<Agent>,
+    client: Client,
+    machine: Machine,
+    runtime_version: String,
+    labels: BTreeMap<String, String>,
+    shutdown: Shutdown,
+) {
+    let info = facts::system_info(&runtime_version);
+    let nodes = Api::all(client);
+    let mut registrar = Registrar { agent, nodes, machine, info, labels, reported: None, pod_cidr: None };
+    loop {
+        let wait = match registrar.sync().await {
+            Ok(true) => registrar.agent.config.node_status_update_frequency.0,
+            Ok(false) => UNREADY_PERIOD,
+            Err(error) => {
+                tracing::warn!(%error, "the node's status cannot be written");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Labels that every node has.
+pub fn own_labels(name: &str) -> BTreeMap<String, String> {
+    let arch = component_base::version::go_arch();
+    [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+impl Registrar {
+    /// Whether the node is ready.
+    async fn sync(&mut self) -> Result<bool, kube::Error> {
+        let runtime = self.agent.runtime.status().await;
+        let problems = status::problems(runtime.as_ref().map_err(ToString::to_string));
+        if self.reported.is_none() {
+            self.register(&problems).await?;
+        }
+        let images = match self.agent.runtime.images().await {
+            Ok(images) => status::images(images, self.agent.config.node_status_max_images),
+            Err(error) => {
+                tracing::debug!(%error, "images cannot be listed");
+                Vec::new()
+            }
+        };
+        let ips = self.agent.host_ips.load_full();
+        let observed = Observed {
+            machine: &self.machine,
+            name: &self.agent.node_name,
+            ips: &ips,
+            info: &self.info,
+            images: &images,
+            problems: &problems,
+            pressure: pressure(&self.agent),
+            now: Timestamp::now(),
+        };
+        let empty = NodeStatus::default();
+        let previous = self.reported.as_ref().map_or(&empty, |(status, _)| status);
+        let next = status::compute(&observed, &self.agent.config, previous);
+        let report = self.agent.config.node_status_report_frequency.0;
+        let due = self.reported.as_ref().is_none_or(|(old, at)| {
+            let age = Duration::try_from(Timestamp::now().duration_since(*at)).unwrap_or(report);
+            age >= report || status::changed(old, &next)
+        });
+        if due {
+            let node = self.patch(&next).await?;
+            self.reported = Some((next, Timestamp::now()));
+            self.follow_cidr(&node).await;
+        } else if self.pod_cidr.is_none() {
+            let node = self.nodes.get(&self.agent.node_name).await?;
+            self.follow_cidr(&node).await;
+        }
+        Ok(problems.is_empty())
+    }
+
+    async fn patch(&mut self, next: &NodeStatus) -> Result<Node, kube::Error> {
+        let body = json!({ "status": next });
+        let name = &self.agent.node_name;
+        match self.nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await {
+            Err(error) if is_not_found(&error) => {
+                self.reported = None;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Tells the runtime the node's range of pod addresses, for runtimes that write their own network configuration.
+    async fn follow_cidr(&mut self, node: &Node) {
+        let cidr = node.spec.as_ref().and_then(|spec| {
+            let all = spec.pod_cidrs.as_ref().map(|cidrs| cidrs.join(","));
+            all.filter(|all| !all.is_empty()).or_else(|| spec.pod_cidr.clone())
+        });
+        let Some(cidr) = cidr.filter(|cidr| Some(cidr) != self.pod_cidr.as_ref()) else { return };
+        match self.agent.runtime.set_pod_cidr(&cidr).await {
+            Ok(()) => self.pod_cidr = Some(cidr),
+            Err(error) => tracing::warn!(%error, "the runtime does not take the pod CIDR"),
+        }
+    }
+
+    async fn register(&mut self, problems: &[String]) -> Result<(), kube::Error> {
+        let name = self.agent.node_name.clone();
+        let mut labels = own_labels(&name);
+        labels.extend(self.labels.clone());
+        if let Some(existing) = self.nodes.get_opt(&name).await? {
+            let current = existing.metadata.labels.unwrap_or_default();
+            let missing = labels.iter().any(|(key, value)| current.get(key) != Some(value));
+            if missing {
+                let body = json!({ "metadata": { "labels": labels } });
+                self.nodes.patch(&name, &PatchParams::default(), &Patch::Merge(body)).await?;
+            }
+            self.reported = None;
+            return Ok(());
+        }
+        if !self.agent.config.register_node {
+            return Ok(());
+        }
+        let mut taints: Vec<Taint> = self.agent.config.register_with_taints.clone();
+        if !problems.is_empty() {
+            taints.push(Taint {
+                key: "node.kubernetes.io/not-ready".into(),
+                effect: "NoSchedule".into(),
+                ..Default::default()
+            });
+        }
+        let annotations =
+            [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into();
+        let provider_id = Some(self.agent.config.provider_id.clone()).filter(|id| !id.is_empty());
+        let node = Node {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(labels),
+                annotations: Some(annotations),
+                ..Default::default()
+            },
+            spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), provider_id, ..Default::default() }),
+            status: None,
+        };
+        match self.nodes.create(&PostParams::default(), &node).await {
+            Ok(_) => {
+                tracing::info!(node = name, "the node is registered");
+                Ok(())
+            }
+            Err(error) if has_code(&error, 409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Which resources are below their eviction thresholds.
+fn pressure(agent: &Agent) -> Pressure {
+    let threshold = |signal: &str, default: &str, whole: i64| {
+        let text =
+            agent.config.eviction_hard.as_ref().map_or(default, |list| list.get(signal).map_or("0", String::as_str));
+        facts::threshold(text, whole)
+    };
+    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<i64>().ok())
+    });
+    let memory = available.is_some_and(|kib| kib * 1024 < threshold("memory.available", "100Mi", agent.memory));
+    let disk = nix::sys::statvfs::statvfs(&agent.root).is_ok_and(|stat| {
+        let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.fragment_size())).unwrap_or(i64::MAX);
+        bytes(stat.blocks_available()) < threshold("nodefs.available", "10%", bytes(stat.blocks()))
+    });
+    Pressure { memory, disk }
+}

@@ -1,0 +1,184 @@
+//! The kubelet as a whole: reads its configuration, learns about the machine and the runtime, and starts every part.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use component_base::events::Recorder;
+use component_base::informer::{Informers, Selector};
+use component_base::shutdown::{Shutdown, Tasks};
+use component_base::{client, version};
+use k8s_openapi::api::core::v1::{Pod, Service};
+
+use crate::agent::Agent;
+use crate::images::Images;
+use crate::node::{self, facts};
+use crate::objects::Objects;
+use crate::options::Options;
+use crate::pods::Pods;
+use crate::runtime::cri::Cri;
+use crate::runtime::relist::{self, Health};
+use crate::runtime::sandbox_config::Resolver;
+use crate::runtime::{self, Runtime};
+use crate::{cgroups, config, sources};
+
+/// How long the parts may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+const RUNTIME_RETRY: Duration = Duration::from_millis(200);
+
+/// Why the kubelet cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Machine(#[from] facts::Error),
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    #[error(transparent)]
+    Cgroup(#[from] cgroups::Error),
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error("cannot create {path}")]
+    Directory {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs until shutdown.
+pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
+    let config = options.configuration()?;
+    facts::check_swap(&config)?;
+    for path in [&options.root_dir, &options.pod_logs_dir] {
+        let failed = |source| Error::Directory { path: path.display().to_string(), source };
+        std::fs::create_dir_all(path).map_err(failed)?;
+    }
+    let runtime: Arc<dyn Runtime> = Arc::new(Cri::new(
+        &config.container_runtime_endpoint,
+        config.image_service_endpoint.as_deref(),
+        config.runtime_request_timeout.0,
+    )?);
+    let Some(version) = runtime_version(runtime.as_ref(), &shutdown).await else { return Ok(()) };
+    let client = match &options.kubeconfig {
+        Some(path) => Some(client::from_kubeconfig(path, &version::user_agent("kubelet")).await?),
+        None => None,
+    };
+    let about = Start {
+        machine: facts::machine(&options.root_dir)?,
+        runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
+        labels: options.labels()?,
+    };
+    let agent = Arc::new(agent(&options, config, runtime, version, client, &shutdown)?);
+    agent.cgroups.prepare()?;
+    start(agent, about, shutdown).await;
+    Ok(())
+}
+
+/// Asks the runtime for its version until it answers: it may start after the kubelet. `None` on shutdown.
+async fn runtime_version(runtime: &dyn Runtime, shutdown: &Shutdown) -> Option<proto::cri::VersionResponse> {
+    let mut told = false;
+    loop {
+        match runtime.version().await {
+            Ok(version) => return Some(version),
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(%error, "the container runtime does not answer yet");
+            }
+            Err(error) => tracing::debug!(%error, "the container runtime does not answer yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RUNTIME_RETRY) => {}
+            () = shutdown.cancelled() => return None,
+        }
+    }
+}
+
+fn agent(
+    options: &Options,
+    config: config::KubeletConfiguration,
+    runtime: Arc<dyn Runtime>,
+    version: proto::cri::VersionResponse,
+    client: Option<kube::Client>,
+    shutdown: &Shutdown,
+) -> Result<Agent, Error> {
+    let node_name = facts::name(options.hostname_override.as_deref())?;
+    let machine = facts::machine(&options.root_dir)?;
+    let (_, allocatable) = facts::resources(&machine, &config);
+    let host_ips = facts::addresses(options.node_ip.as_deref(), None)?;
+    let resolver_path = config.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
+    let resolver = Resolver::parse(&std::fs::read_to_string(resolver_path).unwrap_or_default());
+    let recorder = match &client {
+        Some(client) => Recorder::new(client.clone(), "kubelet", Some(&node_name)),
+        None => Recorder::discard(),
+    };
+    let services = client.clone().map(|client| Informers::new(client, shutdown.clone()).get::<Service>());
+    Ok(Agent {
+        root: options.root_dir.clone(),
+        logs: options.pod_logs_dir.clone(),
+        host_ips: ArcSwap::from_pointee(host_ips),
+        allocatable,
+        memory: machine.memory,
+        resolver,
+        runtime_name: version.runtime_name,
+        cgroups: cgroups::Manager::new(&config.cgroup_driver, &config.cgroup_root, config.pod_pids_limit),
+        images: Images::new(Arc::clone(&runtime)),
+        runtime,
+        objects: Objects::new(client.clone(), services),
+        recorder,
+        client,
+        node_name,
+        config,
+    })
+}
+
+/// What the node tells about itself once.
+struct Start {
+    machine: facts::Machine,
+    runtime_version: String,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) {
+    let pods = Pods::new(Arc::clone(&agent), shutdown.clone());
+    let mut tasks = Tasks::new();
+    let files_ready = Arc::new(AtomicBool::new(agent.config.static_pod_path.is_none()));
+    let api_ready = Arc::new(AtomicBool::new(agent.client.is_none()));
+    if let Some(path) = agent.config.static_pod_path.clone() {
+        let period = agent.config.file_check_frequency.0;
+        tasks.spawn(
+            "static pod files",
+            sources::file::run(pods.clone(), path, period, Arc::clone(&files_ready), shutdown.clone()),
+        );
+    }
+    if let Some(url) = agent.config.static_pod_url.clone() {
+        let period = agent.config.http_check_frequency.0;
+        tasks.spawn("static pod URL", sources::http::run(pods.clone(), url, period, shutdown.clone()));
+    }
+    if let Some(client) = agent.client.clone() {
+        let Start { machine, runtime_version, labels } = about;
+        let lease = node::lease::run(Arc::clone(&agent), client.clone(), shutdown.clone());
+        tasks.spawn("node lease", lease);
+        let node =
+            node::register::run(Arc::clone(&agent), client.clone(), machine, runtime_version, labels, shutdown.clone());
+        tasks.spawn("node status", node);
+        let informers = Informers::new(client, shutdown.clone());
+        informers.prune::<Pod>(|pod| pod.metadata.managed_fields = None);
+        let informer = informers.get_with::<Pod>(Selector::fields(format!("spec.nodeName={}", agent.node_name)));
+        tasks.spawn(
+            "pods of the API",
+            sources::api::run(pods.clone(), informer, Arc::clone(&api_ready), shutdown.clone()),
+        );
+    }
+    let ready = move || files_ready.load(Ordering::Relaxed) && api_ready.load(Ordering::Relaxed);
+    let health = Arc::new(Health::default());
+    tasks.spawn("runtime listing", relist::run(pods.clone(), health, ready, shutdown.clone()));
+    tracing::info!(node = agent.node_name, "the kubelet runs");
+    shutdown.cancelled().await;
+    let cut = tasks.drain(DRAIN).await;
+    if !cut.is_empty() {
+        tracing::warn!(?cut, "parts did not end in time");
+    }
+}

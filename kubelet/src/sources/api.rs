@@ -1,0 +1,57 @@
+//! Pods that the API assigns to this node. Mirrors of static pods are left to those who write them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use component_base::informer::Informer;
+use component_base::shutdown::Shutdown;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod;
+use crate::pods::Pods;
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Follows the informer until shutdown.
+pub async fn run(pods: Pods, informer: Informer<Pod>, ready: Arc<AtomicBool>, shutdown: Shutdown) {
+    let mut changes = informer.subscribe();
+    let synced = async {
+        informer.synced().await;
+        ready.store(true, Ordering::Relaxed);
+        std::future::pending::<()>().await;
+    };
+    let follow = async {
+        while let Some(change) = changes.next().await {
+            let object = Arc::clone(change.object());
+            if pod::is_mirror(&object) {
+                mirror_changed(&pods, &object);
+            } else if change.is_deleted() {
+                pods.remove(pod::uid(&object));
+            } else {
+                if let Some(old) = change.old.as_ref().filter(|old| pod::uid(old) != pod::uid(&object)) {
+                    pods.remove(pod::uid(old));
+                }
+                // A pod that was over before this kubelet started needs nothing but its end.
+                let fresh = pods.get(pod::uid(&object)).is_none();
+                if !(fresh && is_over(&object) && object.metadata.deletion_timestamp.is_none()) {
+                    pods.update(object);
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = synced => {}
+        () = follow => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// The writer of the static pod looks at its mirror again.
+fn mirror_changed(pods: &Pods, mirror: &Pod) {
+    if let Some(handle) = pods.find(pod::namespace(mirror), pod::name(mirror)) {
+        handle.mirror_changed.notify_one();
+    }
+}

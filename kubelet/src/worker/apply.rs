@@ -1,0 +1,180 @@
+//! Carrying out a plan. Decides nothing: each step is one of the plan's, in its order; the first failure ends it, to be planned anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use proto::cri as api;
+
+use super::Worker;
+use crate::pod::plan::{Kill, PodPlan};
+use crate::runtime::{Sandbox, State, sandbox_config};
+use crate::volumes::{Context, PodVolumes};
+use crate::{cgroups, pod, runtime, volumes};
+
+/// Why a pod is not yet as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    #[error(transparent)]
+    Cgroup(#[from] cgroups::Error),
+    #[error(transparent)]
+    Volume(#[from] volumes::Failed),
+    #[error("{path}")]
+    Io {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("failed to create the pod's sandbox: {0}")]
+    Sandbox(#[source] runtime::Error),
+    #[error("container {name} does not start: {reason}: {message}")]
+    Start { name: String, reason: String, message: String },
+}
+
+impl Worker {
+    /// Carries out the plan; whether something was done, so that planning again may find more to do.
+    pub(super) async fn apply(&mut self, pod: &Arc<Pod>, plan: &PodPlan) -> Result<bool, Error> {
+        if plan.finished {
+            self.stop_all(pod, None).await?;
+            self.finished = true;
+            return Ok(false);
+        }
+        let acts = !plan.kill.is_empty() || plan.create_sandbox.is_some() || !plan.start.is_empty();
+        join_all(plan.kill.iter().map(|kill| self.kill(pod, kill)))
+            .await
+            .into_iter()
+            .collect::<Result<Vec<()>, _>>()?;
+        for kill in &plan.kill {
+            self.refetch(&kill.id).await?;
+        }
+        if !plan.start.is_empty() || plan.create_sandbox.is_some() {
+            self.prepare(pod).await?;
+        }
+        for id in &plan.stop_sandboxes {
+            self.agent.runtime.stop_sandbox(id).await?;
+        }
+        if let Some(attempt) = plan.create_sandbox {
+            self.create_sandbox(pod, attempt).await?;
+        }
+        let mut first_failure = None;
+        for start in &plan.start {
+            if self.input.borrow().ends() {
+                return Ok(false);
+            }
+            if let Err(error) = self.start(pod, start).await {
+                first_failure.get_or_insert(error);
+            }
+        }
+        match first_failure {
+            Some(error) => Err(error),
+            None => Ok(acts),
+        }
+    }
+
+    async fn kill(&self, pod: &Arc<Pod>, kill: &Kill) -> Result<(), Error> {
+        self.agent.recorder.normal(&pod::reference(pod), "Killing", kill.message.clone());
+        let grace = Duration::from_secs(u64::try_from(pod::grace_period(pod)).unwrap_or(0));
+        self.stop_container(pod, &kill.id, &kill.name, grace).await
+    }
+
+    /// Brings one container of the view up to date.
+    pub(super) async fn refetch(&mut self, id: &str) -> Result<(), runtime::Error> {
+        let Some(at) = self.view.containers.iter().position(|container| container.id == id) else { return Ok(()) };
+        let sandbox = self.view.containers[at].sandbox_id.clone();
+        match self.fetch(&sandbox, id).await? {
+            Some(mut fresh) => {
+                // A container that was made but never ran is as good as one that ended.
+                if fresh.state == State::Created {
+                    fresh.state = State::Exited;
+                    fresh.exit_code = 128;
+                    fresh.finished_at = Some(Timestamp::now());
+                }
+                self.view.containers[at] = fresh;
+            }
+            None => drop(self.view.containers.remove(at)),
+        }
+        Ok(())
+    }
+
+    /// Directories, cgroup and volumes: what has to be there before any container.
+    async fn prepare(&mut self, pod: &Arc<Pod>) -> Result<(), Error> {
+        if !self.prepared {
+            let directory = volumes::pod_directory(&self.agent.root, pod::uid(pod));
+            let logs = self.agent.logs.join(pod::log_directory_name(pod));
+            for path in [&directory, &logs] {
+                let failed = |source| Error::Io { path: path.display().to_string(), source };
+                std::fs::create_dir_all(path).map_err(failed)?;
+            }
+            if self.agent.config.cgroups_per_qos {
+                self.agent.cgroups.create_pod(pod)?;
+            }
+            self.prepared = true;
+        }
+        self.set_up_volumes(pod).await
+    }
+
+    async fn set_up_volumes(&mut self, pod: &Arc<Pod>) -> Result<(), Error> {
+        let agent = Arc::clone(&self.agent);
+        let made = match self.volumes.take() {
+            Some(made) => Ok(made),
+            None => PodVolumes::new(&agent.root, pod),
+        };
+        let ips = self.view.sandboxes.first().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
+        let host_ips = agent.host_ips.load_full();
+        let context = Context { pod, facts: agent.facts(&ips, &host_ips), objects: &agent.objects };
+        let result = match made {
+            Ok(mut volumes) => {
+                let result = volumes.set_up(context).await;
+                self.volumes = Some(volumes);
+                result
+            }
+            Err(error) => Err(error),
+        };
+        result.map_err(|error| {
+            agent.recorder.warning(&pod::reference(pod), "FailedMount", chain(&error));
+            Error::Volume(error)
+        })
+    }
+
+    pub(super) fn sandbox_config(&self, pod: &Pod, attempt: u32) -> api::PodSandboxConfig {
+        let parent = if self.agent.config.cgroups_per_qos { self.agent.cgroups.parent_of(pod) } else { String::new() };
+        let groups = sandbox_config::supplemental_groups(pod);
+        sandbox_config::build(pod, attempt, &self.agent.sandbox_facts(), &parent, &groups)
+    }
+
+    async fn create_sandbox(&mut self, pod: &Arc<Pod>, attempt: u32) -> Result<(), Error> {
+        if attempt > 0 {
+            let note = "Pod sandbox changed, it will be killed and re-created.";
+            self.agent.recorder.normal(&pod::reference(pod), "SandboxChanged", note);
+        }
+        let config = self.sandbox_config(pod, attempt);
+        let handler = "";
+        let id = self.agent.runtime.run_sandbox(&config, handler).await.map_err(|error| {
+            let note = format!("Failed to create pod sandbox: {error}");
+            self.agent.recorder.warning(&pod::reference(pod), "FailedCreatePodSandBox", note);
+            Error::Sandbox(error)
+        })?;
+        let ips = if pod::host_network(pod) { Vec::new() } else { self.ips(&id).await? };
+        self.view.sandboxes.insert(0, Sandbox { id, ready: true, created_at: Timestamp::now(), attempt, ips });
+        Ok(())
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

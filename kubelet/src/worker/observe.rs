@@ -1,0 +1,169 @@
+//! Learning what the runtime has of the pod. Only what changed since the last look is asked for in detail.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use proto::cri as api;
+
+use super::Worker;
+use crate::pod;
+use crate::runtime::container_config::termination_message_path;
+use crate::runtime::{Container, Error, PodView, Sandbox, State, labels};
+
+/// Longest last words of a container.
+const MAX_MESSAGE: usize = 4096;
+/// Most of the log that stands in for them.
+const MAX_LOG_TAIL: usize = 2048;
+
+fn from_nanos(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn some_nanos(nanos: i64) -> Option<Timestamp> {
+    (nanos > 0).then(|| from_nanos(nanos))
+}
+
+pub fn state_of(state: api::ContainerState) -> State {
+    match state {
+        api::ContainerState::ContainerCreated => State::Created,
+        api::ContainerState::ContainerRunning => State::Running,
+        api::ContainerState::ContainerExited => State::Exited,
+        api::ContainerState::ContainerUnknown => State::Unknown,
+    }
+}
+
+/// A container from its status.
+pub fn container(sandbox: &str, status: &api::ContainerStatus) -> Container {
+    let metadata = status.metadata.clone().unwrap_or_default();
+    let annotation = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
+    Container {
+        id: status.id.clone(),
+        sandbox_id: sandbox.to_owned(),
+        name: metadata.name,
+        attempt: metadata.attempt,
+        hash: annotation(labels::CONTAINER_HASH),
+        state: state_of(status.state()),
+        created_at: from_nanos(status.created_at),
+        started_at: some_nanos(status.started_at),
+        finished_at: some_nanos(status.finished_at),
+        exit_code: status.exit_code,
+        reason: status.reason.clone(),
+        message: status.message.clone(),
+        image: status
+            .image
+            .as_ref()
+            .map(|image| {
+                if image.user_specified_image.is_empty() {
+                    image.image.clone()
+                } else {
+                    image.user_specified_image.clone()
+                }
+            })
+            .unwrap_or_default(),
+        image_id: if status.image_id.is_empty() { status.image_ref.clone() } else { status.image_id.clone() },
+        log_path: status.log_path.clone(),
+    }
+}
+
+impl Worker {
+    /// Looks until the runtime answers: nothing can be decided without.
+    pub(super) async fn observe_until_known(&mut self) {
+        loop {
+            match self.observe().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(pod = pod::name(&self.pod()), %error, "the runtime does not say what it has of the pod");
+                    self.pause().await;
+                }
+            }
+        }
+    }
+
+    async fn observe(&mut self) -> Result<(), Error> {
+        let pod = self.pod();
+        let listing = self.agent.runtime.list(Some(pod::uid(&pod))).await?;
+        let mut view = PodView::default();
+        for sandbox in &listing.sandboxes {
+            view.sandboxes.push(self.sandbox(sandbox).await?);
+        }
+        let known: HashMap<String, Container> = self.view.containers.drain(..).map(|c| (c.id.clone(), c)).collect();
+        for listed in &listing.containers {
+            let old = known.get(&listed.id).filter(|old| old.state == state_of(listed.state()));
+            let container = match old {
+                Some(old) => Some(old.clone()),
+                None => self.fetch(&listed.pod_sandbox_id, &listed.id).await?,
+            };
+            view.containers.extend(container);
+        }
+        view.sort();
+        self.view = view;
+        *self.shared.view.lock() = self.view.clone();
+        Ok(())
+    }
+
+    async fn sandbox(&self, listed: &api::PodSandbox) -> Result<Sandbox, Error> {
+        let ready = listed.state() == api::PodSandboxState::SandboxReady;
+        let known = self.view.sandboxes.iter().find(|sandbox| sandbox.id == listed.id);
+        let ips = match known {
+            Some(known) if !known.ips.is_empty() || !ready => known.ips.clone(),
+            _ if ready && !pod::host_network(&self.pod()) => self.ips(&listed.id).await?,
+            _ => Vec::new(),
+        };
+        Ok(Sandbox {
+            id: listed.id.clone(),
+            ready,
+            created_at: from_nanos(listed.created_at),
+            attempt: listed.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
+            ips,
+        })
+    }
+
+    pub(super) async fn ips(&self, sandbox: &str) -> Result<Vec<String>, Error> {
+        let status = match self.agent.runtime.sandbox_status(sandbox).await {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            other => other?,
+        };
+        let network = status.network.unwrap_or_default();
+        let first = (!network.ip.is_empty()).then_some(network.ip);
+        Ok(first.into_iter().chain(network.additional_ips.into_iter().map(|ip| ip.ip)).collect())
+    }
+
+    /// The container in detail; `None` when it is gone by now.
+    pub(super) async fn fetch(&self, sandbox: &str, id: &str) -> Result<Option<Container>, Error> {
+        let status = match self.agent.runtime.container_status(id).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        let mut container = container(sandbox, &status);
+        let pod = self.pod();
+        if let Some((_, spec)) = pod::container(&pod, &container.name) {
+            container.image = spec.image.clone().filter(|_| container.image.is_empty()).unwrap_or(container.image);
+        }
+        if container.state == State::Exited
+            && let Some(words) = self.last_words(&status).await
+        {
+            container.message = words;
+        }
+        Ok(Some(container))
+    }
+
+    /// What the container left in its termination message file, or the end of its log where its policy says so.
+    async fn last_words(&self, status: &api::ContainerStatus) -> Option<String> {
+        let pod = self.pod();
+        let name = &status.metadata.as_ref()?.name;
+        let (_, spec) = pod::container(&pod, name)?;
+        let path = termination_message_path(&spec);
+        let host = status.mounts.iter().find(|mount| mount.container_path == path).map(|mount| mount.host_path.clone());
+        if let Some(host) = host
+            && let Ok(text) = tokio::fs::read(&host).await
+            && !text.is_empty()
+        {
+            return Some(String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE)]).into_owned());
+        }
+        let falls_back = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        if falls_back && (status.exit_code != 0 || status.reason == "OOMKilled") {
+            return crate::logs::tail(std::path::Path::new(&status.log_path), 80, MAX_LOG_TAIL).ok();
+        }
+        None
+    }
+}
