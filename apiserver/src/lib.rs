@@ -1,1 +1,30 @@
 //! kube-apiserver: the generic API server.
+
+mod accept;
+mod allocators;
+mod body;
+mod connect;
+mod conversion;
+mod discovery;
+mod endpoints;
+mod health;
+mod hooks;
+mod impersonation;
+mod kubelet;
+mod managed;
+mod metrics;
+mod negotiate;
+mod openapi;
+pub mod options;
+mod present;
+mod request;
+mod respond;
+mod run;
+mod scale;
+mod selection;
+mod served;
+mod server;
+mod stored;
+mod tables;
+
+pub use run::{run, run_blocking};

@@ -89,18 +89,37 @@ impl Server {
     /// then be signed by it; without one in the request the connection is accepted, and it is for the server to say what it may do. A task
     /// follows the files' changes until shutdown; must be called within a tokio runtime.
     pub fn new(source: ServingCertificate, client_ca: Option<&Path>, shutdown: Shutdown) -> Result<Self, Error> {
+        let verifier = client_ca.map(|path| ReloadingVerifier::new(path).map(Arc::new)).transpose()?;
+        let shared = verifier.clone().map(|verifier| verifier as Arc<dyn ClientCertVerifier>);
+        Self::build(source, shared, verifier, shutdown)
+    }
+
+    /// As [`Server::new`], with a verifier of the caller's own.
+    pub fn with_verifier(
+        source: ServingCertificate,
+        verifier: Arc<dyn ClientCertVerifier>,
+        shutdown: Shutdown,
+    ) -> Result<Self, Error> {
+        Self::build(source, Some(verifier), None, shutdown)
+    }
+
+    fn build(
+        source: ServingCertificate,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        reloading: Option<Arc<ReloadingVerifier>>,
+        shutdown: Shutdown,
+    ) -> Result<Self, Error> {
         install_crypto_provider();
         let certificate = Arc::new(ReloadingCertificate::new(source)?);
         let builder = ServerConfig::builder();
-        let verifier = client_ca.map(|path| ReloadingVerifier::new(path).map(Arc::new)).transpose()?;
-        let builder = match &verifier {
-            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier) as Arc<dyn ClientCertVerifier>),
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let followed = Arc::clone(&certificate);
-        tokio::spawn(async move { follow(&followed, verifier.as_deref(), shutdown).await });
+        tokio::spawn(async move { follow(&followed, reloading.as_deref(), shutdown).await });
         Ok(Self { config: Arc::new(config), certificate })
     }
 
@@ -273,5 +292,61 @@ impl ClientCertVerifier for ReloadingVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.loaded.load().1.supported_verify_schemes()
+    }
+}
+
+/// Takes any server certificate whose key the server holds: for peers that are identified in another way, as kubelets are by the
+/// address of their node when no certificate authority for them is given.
+#[derive(Debug)]
+pub struct AcceptAnyServer(rustls::crypto::CryptoProvider);
+
+impl Default for AcceptAnyServer {
+    fn default() -> Self {
+        AcceptAnyServer(rustls::crypto::aws_lc_rs::default_provider())
+    }
+}
+
+impl rustls::client::danger::ServerCertVerifier for AcceptAnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

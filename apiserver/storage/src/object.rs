@@ -72,7 +72,7 @@ impl Object {
     }
 
     /// The value of one label.
-    pub fn label(&self, key: &str) -> Option<Cow<'_, str>> {
+    pub fn label(&self, key: &str) -> Option<&str> {
         scan::label(self.labels(), key)
     }
 
@@ -119,7 +119,7 @@ mod tests {
         let pod = object(r#"{"kind":"Pod","metadata":{"labels":{"a":"b"},"name":"p"}}"#, 42);
         let value = pod.to_value();
         assert_eq!(value["metadata"]["resourceVersion"], "42");
-        assert_eq!(pod.label("a").as_deref(), Some("b"));
+        assert_eq!(pod.label("a"), Some("b"));
         assert_eq!((pod.namespace(), pod.name()), ("ns", "p"));
     }
 

@@ -141,12 +141,13 @@ pub fn outline(json: &[u8]) -> Option<Outline> {
     })
 }
 
-/// The value of one key of a flat JSON object of strings, such as `metadata.labels`.
-pub fn label<'a>(labels: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
+/// The value of one key of a flat JSON object of strings without escapes: `metadata.labels`, whose syntax needs none.
+pub fn label<'a>(labels: &'a [u8], key: &str) -> Option<&'a str> {
     if labels.is_empty() {
         return None;
     }
-    member(labels, 0, key).and_then(|range| unquote(labels.get(range)?))
+    let range = member(labels, 0, key)?;
+    std::str::from_utf8(labels.get(range.start + 1..range.end - 1)?).ok()
 }
 
 /// The keys and values of a flat JSON object of strings.
@@ -187,8 +188,8 @@ mod tests {
         let outline = outline(POD).expect("an outline");
         assert!(POD[outline.metadata..].starts_with(br#""annotations""#));
         let labels = &POD[outline.labels];
-        assert_eq!(label(labels, "app").as_deref(), Some("web"));
-        assert_eq!(label(labels, "x/y").as_deref(), Some(""));
+        assert_eq!(label(labels, "app"), Some("web"));
+        assert_eq!(label(labels, "x/y"), Some(""));
         assert_eq!(label(labels, "z"), None);
         let mut seen = Vec::new();
         each_label(labels, |k, v| seen.push(format!("{k}={v}")));

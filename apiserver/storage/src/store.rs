@@ -40,6 +40,9 @@ pub struct Listed {
     pub next: Option<String>,
 }
 
+/// Snapshots by revision, with when they were last asked for.
+type Snapshots = BTreeMap<i64, (Instant, Arc<Snapshot>)>;
+
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -47,7 +50,7 @@ pub struct Store {
     cache: Arc<Cache>,
     freshness: Freshness,
     codec: Arc<dyn ValueCodec>,
-    snapshots: Arc<Mutex<BTreeMap<i64, (Instant, Arc<Snapshot>)>>>,
+    snapshots: Arc<Mutex<Snapshots>>,
 }
 
 impl Store {

@@ -1,0 +1,118 @@
+//! Create.
+
+use std::sync::Arc;
+
+use apimachinery::{ApiError, Reason, meta, names, time};
+use apiserver_admission::Operation;
+use apiserver_storage::{Object, Written};
+use serde_json::Value;
+
+use super::write::{Call, dry, to_stored};
+use crate::managed::{self, Writer};
+
+/// How many names are tried for an object with a `generateName`.
+const NAME_TRIES: usize = 8;
+
+impl Call<'_> {
+    /// Creates the object of the body.
+    ///
+    /// # Errors
+    /// `BadRequest`, `Forbidden`, `Invalid`, `AlreadyExists`, and what admission says.
+    pub async fn create(&self, body: &[u8]) -> Result<Arc<Object>, ApiError> {
+        let value = self.decode(&self.served.resource.ty, body)?;
+        self.create_value(value, Writer::of(self)?).await
+    }
+
+    /// Creates a decoded object.
+    pub async fn create_value(&self, mut value: Value, writer: Writer) -> Result<Arc<Object>, ApiError> {
+        let dry_run = self.dry_run()?;
+        self.prepare_identity(&mut value)?;
+        let generated = meta::name(&value).is_empty() && !meta::generate_name(&value).is_empty();
+        let base = value;
+        for attempt in 1.. {
+            let mut value = base.clone();
+            if generated {
+                let name = names::generate(meta::generate_name(&value));
+                meta::set_name(&mut value, &name);
+            }
+            match self.create_once(value, dry_run, &writer).await {
+                Err(error) if generated && error.is(Reason::AlreadyExists) && attempt < NAME_TRIES => {}
+                result => return result,
+            }
+        }
+        unreachable!("the loop returns at its last attempt")
+    }
+
+    async fn create_once(&self, value: Value, dry_run: bool, writer: &Writer) -> Result<Arc<Object>, ApiError> {
+        let mut value = self.internalize(value);
+        let name = meta::name(&value).to_owned();
+        let options = Value::Null;
+        let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
+        self.server.admission.admit(&attributes, &mut value, None).await?;
+        self.served.strategy.default(&mut value);
+        self.served.strategy.prepare_for_create(&mut value);
+        managed::track_create(self, &mut value, writer);
+        self.check(&name, self.served.strategy.validate(&value))?;
+        self.warnings.add(self.served.strategy.warnings(&value, None));
+        self.check_escalation(&value, None)?;
+        self.server.admission.validate(&attributes, Some(&value), None).await?;
+        let allocation = self.server.allocators.create(self, &mut value, dry_run).await?;
+        let key = self.key(&name);
+        let json = to_stored(value)?;
+        if dry_run {
+            return match self.server.store.cache().get(&key) {
+                Some(_) => Err(ApiError::already_exists(self.group(), self.plural(), &name)),
+                None => dry(&key, &json, 0),
+            };
+        }
+        match self.server.store.create(&key, json, self.ttl()).await {
+            Ok(Written::Done(object)) => {
+                allocation.keep();
+                Ok(object)
+            }
+            Ok(Written::Conflict(_)) => {
+                allocation.release().await;
+                Err(ApiError::already_exists(self.group(), self.plural(), &name))
+            }
+            Err(error) => {
+                allocation.release().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The system's own fields of a new object, and the checks of those that the path says too.
+    fn prepare_identity(&self, value: &mut Value) -> Result<(), ApiError> {
+        if !meta::resource_version(value).is_empty() {
+            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        self.check_namespace(value)?;
+        if !self.info.name.is_empty() {
+            meta::set_name(value, &self.info.name);
+        }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            meta::metadata_mut(value).remove(field);
+        }
+        meta::set_uid(value, &uuid::Uuid::new_v4().to_string());
+        meta::set_creation_timestamp(value, &time::now_rfc3339());
+        Ok(())
+    }
+
+    /// Fills the namespace from the path, or finds that the body says another.
+    pub fn check_namespace(&self, value: &mut Value) -> Result<(), ApiError> {
+        if !self.served.resource.namespaced {
+            meta::metadata_mut(value).remove("namespace");
+            return Ok(());
+        }
+        match meta::namespace(value) {
+            "" => meta::set_namespace(value, &self.info.namespace),
+            namespace if namespace != self.info.namespace => {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

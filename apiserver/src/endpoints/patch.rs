@@ -1,0 +1,108 @@
+//! Patch: JSON patch, JSON merge patch, strategic merge patch. Server-side apply has a module of its own.
+//!
+//! Kubernetes documentation, "Kubernetes API concepts": patch and apply.
+
+use std::sync::Arc;
+
+use apimachinery::codec::{json, yaml};
+use apimachinery::patch::{json as json_patch, merge, strategic};
+use apimachinery::schema::Type;
+use apimachinery::{ApiError, meta};
+use apiserver_storage::Object;
+use serde_json::Value;
+
+use super::read::parse_version;
+use super::update::Part;
+use super::write::Call;
+use crate::managed::Writer;
+use crate::negotiate;
+
+/// A patch that has been read.
+pub enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Reads a patch of a media type.
+    pub fn parse(media_type: &str, body: &[u8]) -> Result<Self, ApiError> {
+        let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding patch: {error}"));
+        let value = match media_type {
+            "application/apply-patch+yaml" => yaml::decode(body).map_err(|error| bad(&error))?,
+            _ => json::decode(body).map_err(|error| bad(&error))?,
+        };
+        match media_type {
+            "application/json-patch+json" => Ok(Patch::Json(value)),
+            "application/merge-patch+json" => Ok(Patch::Merge(value)),
+            _ => Ok(Patch::Strategic(value)),
+        }
+    }
+
+    /// The patched object, which is of the type.
+    pub fn apply(&self, ty: &Type, object: &Value) -> Result<Value, ApiError> {
+        match self {
+            Patch::Json(patch) => Ok(json_patch::apply(object, patch)?),
+            Patch::Merge(patch) => {
+                let mut object = object.clone();
+                merge::apply(&mut object, patch);
+                Ok(object)
+            }
+            Patch::Strategic(patch) => Ok(strategic::apply(ty, object.clone(), patch.clone())?),
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Patches the object, or its status.
+    ///
+    /// # Errors
+    /// `UnsupportedMediaType`, `BadRequest`, `NotFound`, `Conflict`, `Invalid`, and what admission says.
+    pub async fn patch(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
+        let media_type = negotiate::patch_type(self.headers)?;
+        let writer = Writer::of(self)?;
+        let dry_run = self.dry_run()?;
+        let patch = Patch::parse(media_type, body)?;
+        let (patch, writer) = (&patch, &writer);
+        let change = |current: Arc<Object>| async move {
+            let base = self.to_served(&current);
+            let patched = patch.apply(&self.served.resource.ty, &base)?;
+            let version = meta::resource_version(&patched);
+            if version != meta::resource_version(&base) && !version.is_empty() {
+                self.check_version(&current, Some(parse_version(version)?))?;
+            }
+            self.check_identity(&base, &patched)?;
+            let value = self.conform(patched)?;
+            self.replace(&current, value, part, dry_run, writer).await
+        };
+        Ok(self.modify(&self.info.name, dry_run, change).await?.object)
+    }
+
+    /// The object in the served version.
+    pub fn to_served(&self, object: &Object) -> Value {
+        let value = object.to_value();
+        match self.served.conversion {
+            Some(conversion) => conversion.to_served(value),
+            None => value,
+        }
+    }
+
+    fn check_identity(&self, base: &Value, patched: &Value) -> Result<(), ApiError> {
+        for (what, old, new) in [
+            ("name", meta::name(base), meta::name(patched)),
+            ("namespace", meta::namespace(base), meta::namespace(patched)),
+        ] {
+            if old != new && what == "name" {
+                return Err(ApiError::bad_request(format!(
+                    "the name of the object ({new}) does not match the name on the URL ({old})"
+                )));
+            }
+            if old != new {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

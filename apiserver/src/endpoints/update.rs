@@ -1,0 +1,155 @@
+//! Update (PUT) and the part of an update that it shares with patches.
+
+use std::sync::Arc;
+
+use apimachinery::{ApiError, meta};
+use apiserver_admission::Operation;
+use apiserver_storage::Object;
+use serde_json::Value;
+
+use super::read::parse_version;
+use super::write::{Call, Change, is_released};
+use crate::managed::{self, Writer};
+
+/// Which part of the object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but the status.
+    Main,
+    Status,
+    /// The containers' resources of a pod.
+    Resize,
+    /// The ephemeral containers of a pod.
+    EphemeralContainers,
+    /// The approval of a certificate request.
+    Approval,
+}
+
+impl Part {
+    /// The part that a subresource stands for.
+    pub fn of(subresource: &str) -> Self {
+        match subresource {
+            "status" => Part::Status,
+            "resize" => Part::Resize,
+            "ephemeralcontainers" => Part::EphemeralContainers,
+            "approval" => Part::Approval,
+            _ => Part::Main,
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Replaces the object, or its status, by the one of the body.
+    ///
+    /// # Errors
+    /// `BadRequest`, `NotFound`, `Conflict`, `Invalid`, and what admission says.
+    pub async fn update(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
+        let mut value = self.decode(&self.served.resource.ty, body)?;
+        let name = &self.info.name;
+        match meta::name(&value) {
+            "" => meta::set_name(&mut value, name),
+            other if other != name => {
+                return Err(ApiError::bad_request(format!(
+                    "the name of the object ({other}) does not match the name on the URL ({name})"
+                )));
+            }
+            _ => {}
+        }
+        self.check_namespace(&mut value)?;
+        let writer = Writer::of(self)?;
+        let expected = self.expected_version(&value)?;
+        let dry_run = self.dry_run()?;
+        let updated = self
+            .modify(name, dry_run, |current| {
+                let (value, writer) = (value.clone(), &writer);
+                async move {
+                    self.check_version(&current, expected)?;
+                    self.replace(&current, value, part, dry_run, writer).await
+                }
+            })
+            .await
+            .map(|modified| modified.object);
+        match updated {
+            Err(error)
+                if error.code() == 404 && part == Part::Main && self.served.strategy.allow_create_on_update() =>
+            {
+                self.create_value(value, writer).await
+            }
+            updated => updated,
+        }
+    }
+
+    /// The version that the object must have, where the client says one.
+    fn expected_version(&self, value: &Value) -> Result<Option<i64>, ApiError> {
+        match meta::resource_version(value) {
+            "" | "0" if self.served.strategy.allow_unconditional_update() => Ok(None),
+            "" | "0" => {
+                let path = apimachinery::field::Path::new("metadata").child("resourceVersion");
+                let error = apimachinery::field::Error::invalid(&path, 0, "must be specified for an update");
+                self.check(meta::name(value), vec![error]).map(|()| None)
+            }
+            version => parse_version(version).map(Some).map_err(|_| {
+                let path = apimachinery::field::Path::new("metadata").child("resourceVersion");
+                let error = apimachinery::field::Error::invalid(&path, version, "must be a number");
+                ApiError::invalid(self.group(), &self.served.resource.kind, meta::name(value), &[error])
+            }),
+        }
+    }
+
+    /// `Conflict`, when the object has another version than the client says.
+    pub fn check_version(&self, current: &Object, expected: Option<i64>) -> Result<(), ApiError> {
+        match expected {
+            Some(version) if version != current.revision => {
+                Err(ApiError::modified(self.group(), self.plural(), current.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What becomes of the object when a client wants it to be `value` (in the served version).
+    pub async fn replace(
+        &self,
+        current: &Object,
+        value: Value,
+        part: Part,
+        dry_run: bool,
+        writer: &Writer,
+    ) -> Result<Change, ApiError> {
+        let old = current.to_value();
+        let name = current.name();
+        let uid = meta::uid(&value);
+        if !uid.is_empty() && uid != meta::uid(&old) {
+            let detail =
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&old));
+            return Err(ApiError::conflict(self.group(), self.plural(), name, &detail));
+        }
+        let mut value = self.internalize(value);
+        meta::set_resource_version(&mut value, meta::resource_version(&old));
+        let strategy = self.served.strategy;
+        let prepare = |value: &mut Value| match part {
+            Part::Main => strategy.prepare_for_update(value, &old),
+            Part::Status => strategy.prepare_for_status_update(value, &old),
+            Part::Resize | Part::EphemeralContainers | Part::Approval => {
+                super::parts::prepare(part, value, &old);
+            }
+        };
+        prepare(&mut value);
+        let options = Value::Null;
+        let attributes = self.attributes(Operation::Update, name, &options, dry_run);
+        self.server.admission.admit(&attributes, &mut value, Some(&old)).await?;
+        strategy.default(&mut value);
+        prepare(&mut value);
+        managed::track_update(self, &mut value, &old, writer);
+        let errors = match part {
+            Part::Main => strategy.validate_update(&value, &old),
+            Part::Status => strategy.validate_status_update(&value, &old),
+            Part::Resize | Part::EphemeralContainers | Part::Approval => super::parts::validate(part, &value, &old),
+        };
+        self.check(name, errors)?;
+        self.warnings.add(strategy.warnings(&value, Some(&old)));
+        self.check_escalation(&value, Some(&old))?;
+        self.server.admission.validate(&attributes, Some(&value), Some(&old)).await?;
+        self.server.allocators.update(self, &mut value, &old, dry_run).await?;
+        Ok(if is_released(&value) { Change::Delete } else { Change::Write(value) })
+    }
+}

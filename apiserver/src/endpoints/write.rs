@@ -1,0 +1,272 @@
+//! What all writes have in common: reading the body, the system's own metadata fields, and the loop of read, change and
+//! conditional write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apimachinery::codec::{self, FieldValidation, MediaType};
+use apimachinery::schema::{Schema, Type};
+use apimachinery::{ApiError, meta, schema};
+use apiserver_admission as admission;
+use apiserver_auth::UserInfo;
+use apiserver_auth::authorization::rbac::escalation;
+use apiserver_storage::{Object, Written};
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::negotiate::{self, Encoding};
+use crate::request::{Query, RequestInfo};
+use crate::served::Served;
+use crate::server::Server;
+
+/// How long events are kept (`--event-ttl`).
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+/// How often a write is tried again when others write the same object.
+const MAX_TRIES: usize = 32;
+
+/// One authorized request for a resource.
+pub struct Call<'a> {
+    pub server: &'a Server,
+    pub served: &'a Arc<Served>,
+    pub info: &'a RequestInfo,
+    pub query: &'a Query,
+    pub headers: &'a HeaderMap,
+    pub user: &'a UserInfo,
+    pub warnings: Warnings,
+}
+
+/// Warnings for the client, sent as `Warning` headers.
+#[derive(Default)]
+pub struct Warnings(parking_lot::Mutex<Vec<String>>);
+
+impl Warnings {
+    pub fn add(&self, warnings: impl IntoIterator<Item = String>) {
+        self.0.lock().extend(warnings);
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+/// The result of a change: the object to write, or that it is to be deleted now.
+pub enum Change {
+    Write(Value),
+    Delete,
+}
+
+/// The object after a change, or its last state where the change was its end.
+pub struct Modified {
+    pub object: Arc<Object>,
+    pub deleted: bool,
+}
+
+impl Call<'_> {
+    pub fn group(&self) -> &str {
+        &self.served.resource.group
+    }
+
+    pub fn plural(&self) -> &str {
+        &self.served.resource.resource
+    }
+
+    pub fn key(&self, name: &str) -> String {
+        self.served.key(&self.info.namespace, name)
+    }
+
+    pub fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(self.group(), self.plural(), name)
+    }
+
+    /// Whether nothing is to be stored.
+    ///
+    /// # Errors
+    /// `BadRequest` for anything but `All`.
+    pub fn dry_run(&self) -> Result<bool, ApiError> {
+        let mut any = false;
+        for value in self.query.all("dryRun").filter(|value| !value.is_empty()) {
+            if value != "All" {
+                return Err(ApiError::bad_request(format!(
+                    "dryRun: Unsupported value: {value:?}: supported values: \"All\""
+                )));
+            }
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// How unknown fields are treated (`fieldValidation`).
+    pub fn field_validation(&self) -> Result<FieldValidation, ApiError> {
+        let text = self.query.get("fieldValidation");
+        FieldValidation::parse(text).ok_or_else(|| {
+            let detail = format!(
+                "fieldValidation: Unsupported value: {text:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            );
+            ApiError::bad_request(detail)
+        })
+    }
+
+    /// Reads the body as an object of the type.
+    pub fn decode(&self, ty: &Type, body: &[u8]) -> Result<Value, ApiError> {
+        let media = match negotiate::body_encoding(self.headers)? {
+            Encoding::Json => MediaType::Json,
+            Encoding::Yaml => MediaType::Yaml,
+            Encoding::Protobuf => MediaType::Protobuf,
+        };
+        let decoded = codec::decode_object(Schema::builtin(), ty, media, body, self.field_validation()?)?;
+        self.warnings.add(decoded.warnings);
+        Ok(decoded.value)
+    }
+
+    /// Brings an object that was patched to normal form.
+    pub fn conform(&self, value: Value) -> Result<Value, ApiError> {
+        let conformed = codec::conform(&self.served.resource.ty, value, self.field_validation()?)?;
+        self.warnings.add(conformed.warnings);
+        Ok(conformed.value)
+    }
+
+    /// The object in its stored version, with defaults.
+    pub fn internalize(&self, value: Value) -> Value {
+        let mut value = match self.served.conversion {
+            Some(conversion) => conversion.to_stored(value),
+            None => value,
+        };
+        schema::apply_defaults(self.stored_type(), &mut value);
+        self.served.strategy.default(&mut value);
+        value
+    }
+
+    fn stored_type(&self) -> &Type {
+        match self.served.conversion {
+            None => &self.served.resource.ty,
+            Some(_) => self.server.stored_type(self.served),
+        }
+    }
+
+    /// What admission is told about the request.
+    pub fn attributes<'b>(
+        &'b self,
+        operation: admission::Operation,
+        name: &'b str,
+        options: &'b Value,
+        dry_run: bool,
+    ) -> admission::Attributes<'b> {
+        admission::Attributes {
+            operation,
+            resource: &self.served.resource,
+            subresource: &self.info.subresource,
+            namespace: &self.info.namespace,
+            name,
+            user: self.user,
+            dry_run,
+            options,
+        }
+    }
+
+    /// Whether the user may give the rights that a role or binding would give (Kubernetes documentation, "Using RBAC
+    /// Authorization", privilege escalation prevention).
+    pub fn check_escalation(&self, value: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+        if self.group() != "rbac.authorization.k8s.io" {
+            return Ok(());
+        }
+        let authorizer = &*self.server.authorizer;
+        match self.plural() {
+            "roles" | "clusterroles" => escalation::check_role(authorizer, self.user, value, old),
+            _ => escalation::check_binding(authorizer, &self.server.rbac, self.user, value),
+        }
+    }
+
+    /// `Invalid`, when there are errors.
+    pub fn check(&self, name: &str, errors: Vec<apimachinery::field::Error>) -> Result<(), ApiError> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::invalid(self.group(), &self.served.resource.kind, name, &errors))
+    }
+
+    /// How long the object lives, for those that expire.
+    pub fn ttl(&self) -> Option<Duration> {
+        (self.plural() == "events").then_some(EVENT_TTL)
+    }
+
+    /// The object as it is now: from the cache, or from etcd when the cache does not have it (yet).
+    pub async fn current(&self, name: &str) -> Result<Arc<Object>, ApiError> {
+        let key = self.key(name);
+        if let Some(object) = self.server.store.cache().get(&key) {
+            return Ok(object);
+        }
+        self.server.store.get_from_etcd(&key).await?.ok_or_else(|| self.not_found(name))
+    }
+
+    /// Reads the object, changes it, and writes it if nobody else has meanwhile; else does it again.
+    ///
+    /// `change` gets the object as it stands and must not have effects of its own. When it refuses an object that came from
+    /// the cache with a conflict, it is asked again with the one in etcd: the cache may be behind.
+    pub async fn modify<F, C>(&self, name: &str, dry_run: bool, change: F) -> Result<Modified, ApiError>
+    where
+        F: Fn(Arc<Object>) -> C,
+        C: Future<Output = Result<Change, ApiError>> + Send,
+    {
+        let mut current = self.current(name).await?;
+        let mut fresh = false;
+        for _ in 0..MAX_TRIES {
+            let changed = match change(current.clone()).await {
+                Err(error) if !fresh && is_stale(&error) => {
+                    fresh = true;
+                    let read = self.server.store.get_from_etcd(&current.key).await?;
+                    current = read.ok_or_else(|| self.not_found(name))?;
+                    continue;
+                }
+                changed => changed?,
+            };
+            let deleted = matches!(changed, Change::Delete);
+            let written = match changed {
+                Change::Write(value) => {
+                    let json = to_stored(value)?;
+                    if json == current.stored() {
+                        return Ok(Modified { object: current, deleted });
+                    }
+                    if dry_run {
+                        return Ok(Modified { object: dry(&current.key, &json, current.revision)?, deleted });
+                    }
+                    self.server.store.update(&current.key, json, current.revision, self.ttl()).await?
+                }
+                Change::Delete if dry_run => return Ok(Modified { object: current, deleted }),
+                Change::Delete => self.server.store.delete(&current).await?,
+            };
+            match written {
+                Written::Done(object) => return Ok(Modified { object, deleted }),
+                Written::Conflict(Some(object)) => (current, fresh) = (object, true),
+                Written::Conflict(None) => return Err(self.not_found(name)),
+            }
+        }
+        Err(ApiError::modified(self.group(), self.plural(), name))
+    }
+}
+
+fn is_stale(error: &ApiError) -> bool {
+    matches!(error.code(), 409 | 422 | 404)
+}
+
+/// An object that was not stored, as it would have been.
+pub fn dry(key: &str, json: &[u8], revision: i64) -> Result<Arc<Object>, ApiError> {
+    Object::new(key.into(), json, revision).map(Arc::new).map_err(ApiError::internal)
+}
+
+/// The bytes to store: the object without `resourceVersion` and `selfLink`.
+pub fn to_stored(mut value: Value) -> Result<Vec<u8>, ApiError> {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+        metadata.remove("selfLink");
+    }
+    serde_json::to_vec(&value).map_err(ApiError::internal)
+}
+
+/// Whether an object that is being deleted has nothing left that holds it.
+pub fn is_released(value: &Value) -> bool {
+    let deleting = meta::deletion_timestamp(value).is_some();
+    let grace = value["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+    let spec_finalizers =
+        value["kind"] == "Namespace" && value["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    deleting && grace == 0 && meta::finalizers(value).next().is_none() && !spec_finalizers
+}

@@ -1,0 +1,209 @@
+//! What the server does after its start: the objects of a new cluster, the `kubernetes` Service and its endpoints, repair of
+//! allocations, compaction of etcd.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use apimachinery::{ApiError, meta};
+use apiserver_auth::UserInfo;
+use apiserver_auth::bootstrap::{self, Plan};
+use http::HeaderMap;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoints::delete::Options;
+use crate::endpoints::internal_headers;
+use crate::endpoints::write::Call;
+use crate::managed::Writer;
+use crate::request::{Query, RequestInfo};
+use crate::server::Server;
+
+/// Pause before a failed start-up write is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often allocations are compared with what Services have.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(180);
+
+/// The user of the server's own writes.
+fn own_user() -> UserInfo {
+    UserInfo { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..UserInfo::default() }
+}
+
+/// Makes calls as the server itself, through the same path as everyone's.
+struct Own<'a> {
+    server: &'a Server,
+    user: UserInfo,
+    headers: HeaderMap,
+    query: Query,
+}
+
+impl<'a> Own<'a> {
+    fn new(server: &'a Server) -> Self {
+        Own { server, user: own_user(), headers: internal_headers(), query: Query::default() }
+    }
+
+    async fn create_or(
+        &self,
+        group: &str,
+        resource: &str,
+        value: &Value,
+        plan: impl Fn(Option<&Value>) -> Plan,
+    ) -> Result<(), ApiError> {
+        let served = self.server.resources.builtin_resource(group, resource);
+        let (namespace, name) = (meta::namespace(value).to_owned(), meta::name(value).to_owned());
+        let mut info = RequestInfo {
+            is_resource: true,
+            verb: "create",
+            group: group.into(),
+            version: served.resource.version.clone(),
+            namespace,
+            resource: resource.into(),
+            ..RequestInfo::default()
+        };
+        let existing =
+            self.server.store.get_from_etcd(&served.key(&info.namespace, &name)).await?.map(|o| o.to_value());
+        let plan = plan(existing.as_ref());
+        if matches!(plan, Plan::Update(_)) {
+            info.name = name.clone();
+        }
+        let call = Call {
+            server: self.server,
+            served,
+            info: &info,
+            query: &self.query,
+            headers: &self.headers,
+            user: &self.user,
+            warnings: Default::default(),
+        };
+        let writer = Writer { manager: "kube-apiserver".into() };
+        match plan {
+            Plan::Nothing => Ok(()),
+            Plan::Create(value) => call.create_value(call.conform(value)?, writer).await.map(|_| ()),
+            Plan::Update(value) => {
+                call.update(value.to_string().as_bytes(), crate::endpoints::update::Part::Main).await.map(|_| ())
+            }
+            Plan::Recreate(value) => {
+                call.delete(&name, &Options::default()).await?;
+                call.create_value(call.conform(value)?, writer).await.map(|_| ())
+            }
+        }
+    }
+}
+
+fn if_missing(value: &Value) -> impl Fn(Option<&Value>) -> Plan + use<> {
+    let wanted = value.clone();
+    move |existing| if existing.is_none() { Plan::Create(wanted.clone()) } else { Plan::Nothing }
+}
+
+/// Replaces what is there when the wanted fields differ.
+fn if_different(value: &Value, fields: &'static [&'static str]) -> impl Fn(Option<&Value>) -> Plan + use<> {
+    let wanted = value.clone();
+    move |existing| match existing {
+        None => Plan::Create(wanted.clone()),
+        Some(existing) if fields.iter().all(|field| existing[*field] == wanted[*field]) => Plan::Nothing,
+        Some(existing) => {
+            let mut next = existing.clone();
+            for field in fields {
+                next[*field] = wanted[*field].clone();
+            }
+            Plan::Update(next)
+        }
+    }
+}
+
+/// What the hooks need to know beside the server.
+pub struct Settings {
+    pub advertise: IpAddr,
+    pub port: u16,
+    pub authentication: apiserver_auth::AuthenticationOptions,
+    pub service_ranges: Vec<String>,
+}
+
+/// Runs all hooks until shutdown.
+pub async fn run(server: Arc<Server>, settings: Settings, shutdown: CancellationToken) {
+    let work = async {
+        server.store.ready().await;
+        until_done("the objects of a new cluster", || bootstrap(&server, &settings)).await;
+        server.health.bootstrapped.store(true, Ordering::Release);
+        until_done("the kubernetes service", || kubernetes_service(&server, &settings)).await;
+        let mut ticks = tokio::time::interval(REPAIR_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = server.allocators.repair().await {
+                tracing::warn!(%error, "allocations could not be repaired");
+            }
+            if let Err(error) = kubernetes_service(&server, &settings).await {
+                tracing::warn!(%error, "the kubernetes service could not be brought up to date");
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn until_done<F: Future<Output = Result<(), ApiError>>>(what: &str, mut step: impl FnMut() -> F) {
+    while let Err(error) = step().await {
+        tracing::warn!(%error, "{what} could not be written; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn bootstrap(server: &Server, settings: &Settings) -> Result<(), ApiError> {
+    let own = Own::new(server);
+    for object in bootstrap::objects().chain(bootstrap::api_services()) {
+        if server.resources.find(object.group, object.version, object.resource).is_none() {
+            continue;
+        }
+        created(
+            own.create_or(object.group, object.resource, &object.value, |existing| bootstrap::plan(existing, &object))
+                .await,
+        )?;
+    }
+    let authentication = bootstrap::extension_authentication(&settings.authentication).map_err(ApiError::internal)?;
+    created(
+        own.create_or("", "configmaps", &authentication.value, if_different(&authentication.value, &["data"])).await,
+    )?;
+    let range = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": settings.service_ranges}});
+    created(own.create_or("networking.k8s.io", "servicecidrs", &range, if_missing(&range)).await)
+}
+
+/// Another server may have been first.
+fn created(result: Result<(), ApiError>) -> Result<(), ApiError> {
+    match result {
+        Err(error) if error.is(apimachinery::Reason::AlreadyExists) => Ok(()),
+        other => other,
+    }
+}
+
+/// The Service that pods reach the API at, and this server as its endpoint.
+async fn kubernetes_service(server: &Server, settings: &Settings) -> Result<(), ApiError> {
+    let own = Own::new(server);
+    let metadata = json!({"name": "kubernetes", "namespace": "default",
+        "labels": {"component": "apiserver", "provider": "kubernetes"}});
+    let address = server.allocators.first_address().to_string();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+        "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "sessionAffinity": "None",
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": settings.port}]}});
+    created(own.create_or("", "services", &service, if_missing(&service)).await)?;
+    let metadata = json!({"name": "kubernetes", "namespace": "default",
+        "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
+        "subsets": [{"addresses": [{"ip": settings.advertise.to_string()}],
+            "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}]}]});
+    created(own.create_or("", "endpoints", &endpoints, if_different(&endpoints, &["subsets"])).await)?;
+    let metadata = json!({"name": "kubernetes", "namespace": "default",
+        "labels": {"kubernetes.io/service-name": "kubernetes"}});
+    let family = if settings.advertise.is_ipv4() { "IPv4" } else { "IPv6" };
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+        "addressType": family,
+        "endpoints": [{"addresses": [settings.advertise.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}]});
+    created(
+        own.create_or("discovery.k8s.io", "endpointslices", &slice, if_different(&slice, &["endpoints", "ports"]))
+            .await,
+    )
+}

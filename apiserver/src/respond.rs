@@ -1,0 +1,77 @@
+//! From the result of an endpoint to an HTTP response. The one place where errors become a `Status`.
+
+use std::sync::Arc;
+
+use apimachinery::ApiError;
+use apiserver_storage::Object;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::body::Body;
+use crate::negotiate::{Encoding, Form, Negotiated};
+use crate::present::{self, Presenter};
+
+/// A response with a body of a known type.
+pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Body::full(bytes)
+    }
+}
+
+/// Plain text.
+pub fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    with_type(status, "text/plain; charset=utf-8", Bytes::from(text.into()))
+}
+
+/// A JSON document.
+pub fn json(document: &Value) -> Response<Body> {
+    with_type(StatusCode::OK, "application/json", Bytes::from(document.to_string()))
+}
+
+/// A stored object.
+pub fn object(presenter: &Presenter, status: StatusCode, object: &Arc<Object>) -> Result<Response<Body>, ApiError> {
+    let bytes = presenter.object(object)?;
+    Ok(with_type(status, presenter.negotiated.encoding.content_type(), bytes))
+}
+
+/// An object that is not stored: a review, a `Scale`, a `Status`.
+pub fn value(negotiated: Negotiated, status: StatusCode, value: &Value) -> Result<Response<Body>, ApiError> {
+    let bytes = present::value(negotiated.encoding, value)?;
+    Ok(with_type(status, negotiated.encoding.content_type(), bytes))
+}
+
+/// A failure, in the encoding that the client accepts.
+pub fn error(error: &ApiError, negotiated: Option<Negotiated>) -> Response<Body> {
+    let encoding = negotiated.map_or(Encoding::Json, |negotiated| negotiated.encoding);
+    let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let answer = Negotiated { encoding, form: Form::Whole };
+    let mut response = match value(answer, status, &error.to_value()) {
+        Ok(response) => response,
+        Err(_) => with_type(status, Encoding::Json.content_type(), Bytes::from(error.to_value().to_string())),
+    };
+    if let Some(seconds) = error.0.details.as_ref().and_then(|details| details.retry_after_seconds) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Adds `Warning` headers (RFC 7234, code 299).
+pub fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
+    for warning in warnings {
+        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}

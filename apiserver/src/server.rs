@@ -1,0 +1,184 @@
+//! The server: everything that requests need, and the layers that a request passes, outermost first.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apimachinery::ApiError;
+use apimachinery::schema::{Schema, Type};
+use apiserver_admission::Chain;
+use apiserver_auth::UserInfo;
+use apiserver_auth::authentication::{AuthRequest, Authenticated};
+use apiserver_auth::authorization::rbac::Rbac;
+use apiserver_auth::authorization::{Authorizer, forbidden};
+use apiserver_auth::options::Authentication;
+use apiserver_auth::user::Attributes;
+use apiserver_storage::Store;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use crate::accept::Peer;
+use crate::allocators::Allocators;
+use crate::body::Body;
+use crate::discovery::Discovery;
+use crate::endpoints;
+use crate::impersonation;
+use crate::kubelet::KubeletClient;
+use crate::metrics::Metrics;
+use crate::negotiate;
+use crate::request::{Query, RequestInfo};
+use crate::respond;
+use crate::served::{Resources, Served};
+
+/// How long a request may take that is neither a watch nor a stream (`--request-timeout`).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Everything that requests need. Shared by all connections.
+pub struct Server {
+    pub store: Store,
+    pub resources: Resources,
+    pub discovery: Discovery,
+    pub openapi: crate::openapi::Documents,
+    pub authentication: Authentication,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub rbac: Arc<Rbac>,
+    pub admission: Chain,
+    pub allocators: Allocators,
+    pub kubelet: KubeletClient,
+    pub metrics: Metrics,
+    pub health: crate::health::Health,
+    /// `host:port` that clients reach this server at.
+    pub external_address: String,
+    pub shutdown: CancellationToken,
+}
+
+/// A request whose head has been read, and who sends it.
+pub struct Context {
+    pub info: RequestInfo,
+    pub query: Query,
+    pub user: UserInfo,
+}
+
+impl Server {
+    /// Answers one request. Never fails: failures are answers.
+    pub async fn handle(self: Arc<Self>, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        let started = Instant::now();
+        let query = Query::parse(request.uri().query());
+        let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+        // The panic guard is outside of everything that could panic, so that one request cannot end the connection of others.
+        let answer = AssertUnwindSafe(self.clone().limited(peer, request, info.clone(), query)).catch_unwind().await;
+        let mut response = answer.unwrap_or_else(|_| {
+            tracing::error!(?info, "a request panicked");
+            respond::error(&ApiError::internal("the request failed unexpectedly"), None)
+        });
+        response.headers_mut().insert("audit-id", audit_id());
+        self.metrics.observe(&info, response.status(), started.elapsed());
+        response
+    }
+
+    /// The timeout is inside of metrics, so that requests that run into it are counted.
+    async fn limited(
+        self: Arc<Self>,
+        peer: &Peer,
+        request: Request<Incoming>,
+        info: RequestInfo,
+        query: Query,
+    ) -> Response<Body> {
+        if is_long_running(&info) {
+            return self.authenticated(peer, request, info, query).await;
+        }
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.authenticated(peer, request, info, query)).await {
+            Ok(response) => response,
+            Err(_) => respond::error(&ApiError::timeout("request did not complete within the allotted timeout"), None),
+        }
+    }
+
+    /// Authentication comes before everything that depends on the user: impersonation, then authorization of whom it yields.
+    async fn authenticated(
+        self: Arc<Self>,
+        peer: &Peer,
+        mut request: Request<Incoming>,
+        info: RequestInfo,
+        query: Query,
+    ) -> Response<Body> {
+        let asked = AuthRequest { headers: request.headers(), peer: &peer.certificates, audiences: &[] };
+        let user = match self.authentication.authenticator.authenticate(&asked).await {
+            Ok(Some(Authenticated { user, .. })) => user,
+            Ok(None) => return respond::error(&ApiError::unauthorized(), None),
+            Err(error) => {
+                tracing::debug!(%error, "authentication failed");
+                return respond::error(&ApiError::unauthorized(), None);
+            }
+        };
+        let user = match impersonation::user(&*self.authorizer, user, request.headers()) {
+            Ok(user) => user,
+            Err(error) => return respond::error(&error, negotiate::accept(request.headers()).ok()),
+        };
+        // Credentials end here: nothing behind, a proxied kubelet least of all, may see them.
+        remove_credentials(request.headers_mut());
+        self.authorized(Context { info, query, user }, request).await
+    }
+
+    async fn authorized(self: Arc<Self>, context: Context, request: Request<Incoming>) -> Response<Body> {
+        let negotiated = negotiate::accept(request.headers()).ok();
+        let decision = self.authorizer.authorize(&context.user, &attributes(&context, request.uri().path()));
+        let answer = if decision.allowed() {
+            endpoints::dispatch(self, context, request).await
+        } else {
+            Err(forbidden(&context.user, &attributes(&context, request.uri().path()), decision.reason()))
+        };
+        answer.unwrap_or_else(|error| respond::error(&error, negotiated))
+    }
+
+    /// The type that a converted resource is stored in.
+    pub fn stored_type(&self, served: &Served) -> &'static Type {
+        let row = &served.resource;
+        let (group, version) = match row.group.as_str() {
+            "events.k8s.io" => ("", "v1"),
+            "autoscaling" => ("autoscaling", "v2"),
+            other => (other, row.version.as_str()),
+        };
+        let found = Schema::builtin().resource(group, version, &row.resource);
+        &found.expect("conversions are between rows of the table").ty
+    }
+}
+
+/// What the authorizer is asked.
+fn attributes<'a>(context: &'a Context, path: &'a str) -> Attributes<'a> {
+    let info = &context.info;
+    Attributes {
+        verb: info.verb,
+        is_resource_request: info.is_resource,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path,
+        field_selector: context.query.get("fieldSelector"),
+        label_selector: context.query.get("labelSelector"),
+    }
+}
+
+fn is_long_running(info: &RequestInfo) -> bool {
+    info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+fn audit_id() -> HeaderValue {
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let id = uuid::Uuid::new_v4();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer)).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn remove_credentials(headers: &mut HeaderMap) {
+    headers.remove(http::header::AUTHORIZATION);
+    apiserver_auth::authentication::bearer::strip_websocket_token(headers);
+}
+
+/// 404 for a path that is none of ours.
+pub fn unknown_path() -> Response<Body> {
+    respond::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
