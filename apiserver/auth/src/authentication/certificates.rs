@@ -141,3 +141,97 @@ impl ClientCertVerifier for RequestClientCert {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::client::ResolvesClientCert;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    struct Own {
+        certificate: CertificateDer<'static>,
+        key: KeyPair,
+    }
+
+    impl Own {
+        fn new() -> Self {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+            Own { certificate: params.self_signed(&key).expect("a certificate").der().clone(), key }
+        }
+
+        fn der(&self) -> PrivateKeyDer<'static> {
+            PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+        }
+    }
+
+    /// Shows a certificate, and signs with a key that may not be its own.
+    #[derive(Debug)]
+    struct Shows(Arc<CertifiedKey>);
+
+    impl ResolvesClientCert for Shows {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+
+    fn server(own: &Own) -> ServerConnection {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_client_cert_verifier(Arc::new(RequestClientCert::new([])))
+            .with_single_cert(vec![own.certificate.clone()], own.der())
+            .expect("a configuration");
+        ServerConnection::new(Arc::new(config)).expect("a connection")
+    }
+
+    fn client(server: &Own, shown: Option<(&Own, &Own)>) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(server.certificate.clone()).expect("a root");
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = provider().key_provider.load_private_key(key.der()).expect("a key");
+                let pair = CertifiedKey::new(vec![certificate.certificate.clone()], key);
+                builder.with_client_cert_resolver(Arc::new(Shows(Arc::new(pair))))
+            }
+        };
+        ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").expect("a name"))
+            .expect("a connection")
+    }
+
+    /// Carries bytes between the two until both have finished; the certificates that the server has seen.
+    fn handshake(mut client: ClientConnection, mut server: ServerConnection) -> Result<usize, rustls::Error> {
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).expect("memory");
+            server.read_tls(&mut bytes.as_slice()).expect("memory");
+            server.process_new_packets()?;
+            let mut bytes = Vec::new();
+            server.write_tls(&mut bytes).expect("memory");
+            client.read_tls(&mut bytes.as_slice()).expect("memory");
+            client.process_new_packets()?;
+        }
+        Ok(server.peer_certificates().map_or(0, <[_]>::len))
+    }
+
+    #[test]
+    fn any_certificate_is_taken_from_who_has_its_key() {
+        let (own, stranger, thief) = (Own::new(), Own::new(), Own::new());
+        assert_eq!(handshake(client(&own, None), server(&own)), Ok(0));
+        assert_eq!(handshake(client(&own, Some((&stranger, &stranger))), server(&own)), Ok(1));
+        assert!(handshake(client(&own, Some((&stranger, &thief))), server(&own)).is_err(), "not its own key");
+    }
+}
