@@ -133,7 +133,10 @@ impl Worker {
         let agent = Arc::clone(&self.agent);
         let host_ips = agent.host_ips.load_full();
         let ips = if pod::host_network(pod) { host_ips.as_slice() } else { ips };
-        agent.objects.ready().await;
+        // A static pod does not wait for Services: the API server may be one of them.
+        if !pod::is_static(pod) {
+            agent.objects.ready().await;
+        }
         let environment = env::build(pod, spec, &agent.facts(ips, &host_ips), &agent.objects).await;
         let environment = environment.map_err(|error| refused(chain(&error)))?;
         let mounts = self.mounts(pod, spec, ips, &environment).map_err(|error| refused(chain(&error)))?;
