@@ -1,6 +1,7 @@
 //! The node agent: it runs the pods of its node with a container runtime, and tells the API about them.
 
 pub mod agent;
+pub mod certificates;
 pub mod cgroups;
 pub mod config;
 pub mod downward;
@@ -16,6 +17,7 @@ pub mod pods;
 pub mod probes;
 pub mod quantity;
 pub mod runtime;
+pub mod server;
 pub mod service;
 pub mod sources;
 pub mod status_writer;

@@ -21,7 +21,7 @@ use crate::runtime::cri::Cri;
 use crate::runtime::relist::{self, Health};
 use crate::runtime::sandbox_config::Resolver;
 use crate::runtime::{self, Runtime};
-use crate::{cgroups, config, sources};
+use crate::{certificates, cgroups, config, server, sources};
 
 /// How long the parts may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -40,6 +40,10 @@ pub enum Error {
     Cgroup(#[from] cgroups::Error),
     #[error(transparent)]
     Client(#[from] client::Error),
+    #[error(transparent)]
+    Certificate(#[from] certificates::Error),
+    #[error(transparent)]
+    Server(#[from] server::Error),
     #[error("cannot create {path}")]
     Directory {
         path: String,
@@ -48,8 +52,18 @@ pub enum Error {
     },
 }
 
-/// Runs until shutdown.
+/// Runs until shutdown. After its client certificate was renewed it starts anew, which disturbs no container.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
+    loop {
+        run_once(&options, shutdown.child_token()).await?;
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        tracing::info!("the kubelet starts anew");
+    }
+}
+
+async fn run_once(options: &Options, shutdown: Shutdown) -> Result<(), Error> {
     let config = options.configuration()?;
     facts::check_swap(&config)?;
     for path in [&options.root_dir, &options.pod_logs_dir] {
@@ -62,19 +76,26 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
         config.runtime_request_timeout.0,
     )?);
     let Some(version) = runtime_version(runtime.as_ref(), &shutdown).await else { return Ok(()) };
+    let node_name = facts::name(options.hostname_override.as_deref())?;
     let client = match &options.kubeconfig {
-        Some(path) => Some(client::from_kubeconfig(path, &version::user_agent("kubelet")).await?),
+        Some(path) => {
+            let bootstrap = options.bootstrap_kubeconfig.as_deref();
+            if !certificates::bootstrap(path, bootstrap, &options.cert_dir, &node_name, &shutdown).await? {
+                return Ok(());
+            }
+            Some(client::from_kubeconfig(path, &version::user_agent("kubelet")).await?)
+        }
         None => None,
     };
     let about = Start {
         machine: facts::machine(&options.root_dir)?,
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
         labels: options.labels()?,
+        cert_dir: options.cert_dir.clone(),
     };
-    let agent = Arc::new(agent(&options, config, runtime, version, client, &shutdown)?);
+    let agent = Arc::new(agent(options, config, runtime, version, client, &shutdown)?);
     agent.cgroups.prepare()?;
-    start(agent, about, shutdown).await;
-    Ok(())
+    start(agent, about, shutdown).await
 }
 
 /// Asks the runtime for its version until it answers: it may start after the kubelet. `None` on shutdown.
@@ -139,11 +160,21 @@ struct Start {
     machine: facts::Machine,
     runtime_version: String,
     labels: std::collections::BTreeMap<String, String>,
+    cert_dir: std::path::PathBuf,
 }
 
-async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) {
+async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<(), Error> {
     let pods = Pods::new(Arc::clone(&agent), shutdown.clone());
     let mut tasks = Tasks::new();
+    let health = Arc::new(Health::default());
+    let cert_dir = about.cert_dir.clone();
+    let mut hosts = vec![agent.node_name.clone()];
+    hosts.extend(agent.host_ips.load().iter().cloned());
+    let configured = (agent.config.tls_cert_file.as_deref(), agent.config.tls_private_key_file.as_deref());
+    let certificate = certificates::serving(configured, &cert_dir, &hosts, agent.config.server_tls_bootstrap)?;
+    for (name, serving) in server::run(pods.clone(), Arc::clone(&health), certificate, shutdown.clone()).await? {
+        tasks.spawn(name, serving);
+    }
     let files_ready = Arc::new(AtomicBool::new(agent.config.static_pod_path.is_none()));
     let api_ready = Arc::new(AtomicBool::new(agent.client.is_none()));
     if let Some(path) = agent.config.static_pod_path.clone() {
@@ -158,7 +189,17 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) {
         tasks.spawn("static pod URL", sources::http::run(pods.clone(), url, period, shutdown.clone()));
     }
     if let Some(client) = agent.client.clone() {
-        let Start { machine, runtime_version, labels } = about;
+        let Start { machine, runtime_version, labels, .. } = about;
+        let node_name = agent.node_name.clone();
+        if agent.config.rotate_certificates {
+            let rotation =
+                certificates::rotate_client(client.clone(), cert_dir.clone(), node_name.clone(), shutdown.clone());
+            tasks.spawn("client certificate", until(shutdown.clone(), rotation));
+        }
+        if agent.config.server_tls_bootstrap {
+            let rotation = certificates::rotate_serving(client.clone(), cert_dir, node_name, hosts);
+            tasks.spawn("serving certificate", until(shutdown.clone(), rotation));
+        }
         let lease = node::lease::run(Arc::clone(&agent), client.clone(), shutdown.clone());
         tasks.spawn("node lease", lease);
         let node =
@@ -173,12 +214,19 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) {
         );
     }
     let ready = move || files_ready.load(Ordering::Relaxed) && api_ready.load(Ordering::Relaxed);
-    let health = Arc::new(Health::default());
     tasks.spawn("runtime listing", relist::run(pods.clone(), health, ready, shutdown.clone()));
     tracing::info!(node = agent.node_name, "the kubelet runs");
     shutdown.cancelled().await;
     let cut = tasks.drain(DRAIN).await;
     if !cut.is_empty() {
         tracing::warn!(?cut, "parts did not end in time");
+    }
+    Ok(())
+}
+
+async fn until(shutdown: Shutdown, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
     }
 }

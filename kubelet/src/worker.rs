@@ -4,6 +4,7 @@
 mod apply;
 mod hooks;
 mod observe;
+pub use apply::chain;
 pub use observe::state_of;
 mod start;
 mod terminate;

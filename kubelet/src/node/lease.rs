@@ -70,7 +70,7 @@ async fn renew(
             };
             let owner_references = owner(agent, client).await?;
             let metadata = ObjectMeta { name: Some(agent.node_name.clone()), owner_references, ..Default::default() };
-            leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec), ..Default::default() }).await
+            leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await
         }
     }
 }

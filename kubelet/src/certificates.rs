@@ -1,0 +1,287 @@
+//! The kubelet's own certificates: the first one by bootstrap token, renewal before they end, and the serving certificate.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use component_base::pki::{self, Certificate, KeyType, Names, Subject};
+use component_base::shutdown::Shutdown;
+use component_base::{client, tls, version};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
+use kube::api::{ObjectMeta, PostParams};
+use kube::config::{AuthInfo, Kubeconfig, NamedAuthInfo};
+use kube::{Api, Client};
+
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
+const CLIENT_USAGES: &[&str] = &["digital signature", "client auth"];
+const SERVING_USAGES: &[&str] = &["digital signature", "server auth"];
+const CLIENT_FILE: &str = "kubelet-client-current.pem";
+const SERVING_FILE: &str = "kubelet-server-current.pem";
+/// How often an open request is looked at.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a request may stay open before another is made.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// Wait after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// The part of a certificate's life after which it is renewed, in percent.
+const RENEW_AT: u32 = 80;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error("{path}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
+    #[error("the kubeconfig {path} cannot be used")]
+    Kubeconfig {
+        path: PathBuf,
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    #[error("the API server does not take the certificate request")]
+    Api(#[from] kube::Error),
+    #[error("the certificate request {name} was {outcome}: {message}")]
+    Refused { name: String, outcome: &'static str, message: String },
+    #[error("the certificate request {0} was not answered in time")]
+    Unanswered(String),
+    #[error("the kubeconfig cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+    #[error("neither --kubeconfig nor --bootstrap-kubeconfig names a file that exists")]
+    NoKubeconfig,
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    move |source| Error::Io { path: path.to_owned(), source }
+}
+
+/// Makes sure that the kubeconfig exists: asks for a client certificate with the bootstrap credentials when it does not. `false` on
+/// shutdown.
+pub async fn bootstrap(
+    kubeconfig: &Path,
+    bootstrap: Option<&Path>,
+    directory: &Path,
+    node: &str,
+    shutdown: &Shutdown,
+) -> Result<bool, Error> {
+    if kubeconfig.exists() {
+        return Ok(true);
+    }
+    let bootstrap = bootstrap.filter(|path| path.exists()).ok_or(Error::NoKubeconfig)?;
+    let client = client::from_kubeconfig(bootstrap, &version::user_agent("kubelet-bootstrap")).await?;
+    loop {
+        let outcome = tokio::select! {
+            outcome = renew_client(&client, directory, node) => outcome,
+            () = shutdown.cancelled() => return Ok(false),
+        };
+        match outcome {
+            Ok(()) => break,
+            Err(error) => tracing::warn!(error = crate::worker::chain(&error), "no client certificate yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.cancelled() => return Ok(false),
+        }
+    }
+    write_kubeconfig(kubeconfig, bootstrap, &directory.join(CLIENT_FILE))?;
+    tracing::info!(kubeconfig = %kubeconfig.display(), "the node has its client certificate");
+    Ok(true)
+}
+
+/// The bootstrap kubeconfig with the new certificate in place of its token.
+fn write_kubeconfig(to: &Path, from: &Path, certificate: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Kubeconfig { path: from.to_owned(), source: Box::new(source) };
+    let mut config = Kubeconfig::read_from(from).map_err(failed)?;
+    let path = Some(certificate.display().to_string());
+    let auth = AuthInfo { client_certificate: path.clone(), client_key: path, ..Default::default() };
+    let user = "default-auth".to_owned();
+    config.auth_infos = vec![NamedAuthInfo { name: user.clone(), auth_info: Some(auth), other: Default::default() }];
+    for context in config.contexts.iter_mut().filter_map(|context| context.context.as_mut()) {
+        context.user = Some(user.clone());
+    }
+    write(to, &serde_json::to_string_pretty(&config)?)
+}
+
+/// Writes a file of secrets as a whole.
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(io(parent))?;
+    }
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text).map_err(io(&fresh))?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).map_err(io(&fresh))?;
+    std::fs::rename(&fresh, path).map_err(io(path))
+}
+
+async fn renew_client(client: &Client, directory: &Path, node: &str) -> Result<(), Error> {
+    let subject = Subject::new(format!("system:node:{node}"), &["system:nodes"]);
+    let pair = request(client, CLIENT_SIGNER, CLIENT_USAGES, &subject, &Names::default()).await?;
+    let name = format!("kubelet-client-{}.pem", jiff::Timestamp::now().strftime("%Y-%m-%d-%H-%M-%S"));
+    write(&directory.join(&name), &pair)?;
+    link(directory, &name, CLIENT_FILE)
+}
+
+/// Points the name of the current certificate at a file.
+fn link(directory: &Path, to: &str, name: &str) -> Result<(), Error> {
+    let (fresh, current) = (directory.join(format!("{name}.new")), directory.join(name));
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&fresh)(error)),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(to, &fresh).map_err(io(&fresh))?;
+    std::fs::rename(&fresh, &current).map_err(io(&current))
+}
+
+/// Asks for a certificate and waits for it: certificate and key in one PEM.
+async fn request(
+    client: &Client,
+    signer: &str,
+    usages: &[&str],
+    subject: &Subject,
+    names: &Names,
+) -> Result<String, Error> {
+    let key = pki::generate_key(KeyType::EcdsaP256)?;
+    let csr = pki::create_csr(&key, subject, names)?;
+    let api: Api<CertificateSigningRequest> = Api::all(client.clone());
+    let object = CertificateSigningRequest {
+        metadata: ObjectMeta { generate_name: Some("csr-".into()), ..Default::default() },
+        spec: CertificateSigningRequestSpec {
+            request: ByteString(csr.into_bytes()),
+            signer_name: signer.to_owned(),
+            usages: Some(usages.iter().map(|usage| (*usage).to_owned()).collect()),
+            ..Default::default()
+        },
+        status: None,
+    };
+    let name = api.create(&PostParams::default(), &object).await?.metadata.name.unwrap_or_default();
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < PATIENCE {
+        let status = api.get(&name).await?.status.unwrap_or_default();
+        for condition in status.conditions.iter().flatten() {
+            let outcome = match condition.type_.as_str() {
+                "Denied" => "denied",
+                "Failed" => "not signed",
+                _ => continue,
+            };
+            let message = condition.message.clone().unwrap_or_default();
+            return Err(Error::Refused { name, outcome, message });
+        }
+        if let Some(certificate) = status.certificate.filter(|certificate| !certificate.0.is_empty()) {
+            let certificate = String::from_utf8_lossy(&certificate.0).into_owned();
+            return Ok(format!("{}\n{}", certificate.trim_end(), key.serialize_pem()));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Err(Error::Unanswered(name))
+}
+
+/// How long until a certificate is to be renewed. Pure.
+fn until_renewal(from: SystemTime, to: SystemTime, now: SystemTime) -> Duration {
+    let life = to.duration_since(from).unwrap_or(Duration::ZERO);
+    let due = from + life * RENEW_AT / 100;
+    due.duration_since(now).unwrap_or(Duration::ZERO)
+}
+
+fn renewal_of(path: &Path) -> Result<Duration, Error> {
+    let text = std::fs::read_to_string(path).map_err(io(path))?;
+    let certificate = Certificate::parse(&text)?;
+    Ok(until_renewal(certificate.validity.not_before, certificate.validity.not_after, SystemTime::now()))
+}
+
+/// Renews the client certificate before it ends, then asks for the kubelet to start anew with it. A kubeconfig with a certificate of its
+/// own is left alone.
+pub async fn rotate_client(client: Client, directory: PathBuf, node: String, restart: Shutdown) {
+    let current = directory.join(CLIENT_FILE);
+    if !current.exists() {
+        return;
+    }
+    loop {
+        match renewal_of(&current) {
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(error) => tracing::warn!(error = crate::worker::chain(&error), "the client certificate cannot be read"),
+        }
+        match renew_client(&client, &directory, &node).await {
+            Ok(()) => {
+                tracing::info!("the client certificate is renewed");
+                return restart.cancel();
+            }
+            Err(error) => {
+                tracing::warn!(error = crate::worker::chain(&error), "the client certificate is not renewed yet")
+            }
+        }
+        tokio::time::sleep(RETRY * 5).await;
+    }
+}
+
+/// The serving certificate: as configured, else self-signed and kept in the directory.
+pub fn serving(
+    configured: (Option<&Path>, Option<&Path>),
+    directory: &Path,
+    hosts: &[String],
+    bootstrap: bool,
+) -> Result<tls::ServingCertificate, Error> {
+    if let (Some(certificate), Some(key)) = configured {
+        return Ok(tls::ServingCertificate::Files { certificate: certificate.to_owned(), key: key.to_owned() });
+    }
+    let file = directory.join(if bootstrap { SERVING_FILE } else { "kubelet-self-signed.pem" });
+    let usable = renewal_of(&file).is_ok_and(|left| left > Duration::ZERO);
+    if !usable {
+        let issued = pki::self_signed_serving(hosts, SystemTime::now())?;
+        write(&file, &format!("{}\n{}", issued.certificate.trim_end(), issued.key))?;
+    }
+    Ok(tls::ServingCertificate::Files { certificate: file.clone(), key: file })
+}
+
+/// Asks for a serving certificate of the cluster, and again before it ends. The server loads the file when it changes.
+pub async fn rotate_serving(client: Client, directory: PathBuf, node: String, hosts: Vec<String>) {
+    let file = directory.join(SERVING_FILE);
+    let subject = Subject::new(format!("system:node:{node}"), &["system:nodes"]);
+    let names = Names::from_hosts(&hosts);
+    loop {
+        match request(&client, SERVING_SIGNER, SERVING_USAGES, &subject, &names).await {
+            Ok(pair) => {
+                if let Err(error) = write(&file, &pair) {
+                    tracing::warn!(error = crate::worker::chain(&error), "the serving certificate cannot be kept");
+                }
+                tokio::time::sleep(renewal_of(&file).unwrap_or(RETRY)).await;
+            }
+            Err(error) => {
+                tracing::warn!(error = crate::worker::chain(&error), "no serving certificate of the cluster yet");
+                tokio::time::sleep(RETRY * 5).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_renewed_after_four_fifths_of_their_life() {
+        let start = SystemTime::UNIX_EPOCH;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(until_renewal(at(0), at(100), at(0)), Duration::from_secs(80));
+        assert_eq!(until_renewal(at(0), at(100), at(90)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_self_signed_serving_certificate_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let hosts = ["node1".to_owned(), "10.0.0.1".to_owned()];
+        serving((None, None), directory.path(), &hosts, false).unwrap();
+        let file = directory.path().join("kubelet-self-signed.pem");
+        let first = std::fs::read(&file).unwrap();
+        serving((None, None), directory.path(), &hosts, false).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), first);
+        let read = Certificate::parse(&String::from_utf8(first).unwrap()).unwrap();
+        assert_eq!(read.names.dns, ["node1"]);
+    }
+}
