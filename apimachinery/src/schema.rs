@@ -15,6 +15,7 @@
 //!
 //! Custom types have no protobuf name ([`Type::proto`] is `None`): they are served as JSON and YAML only.
 
+mod custom;
 mod defaults;
 mod load;
 mod types;
@@ -22,6 +23,7 @@ mod types;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+pub use custom::custom_type;
 pub(crate) use defaults::fill_zeros_in;
 pub use defaults::{apply_defaults, fill_zeros};
 pub use load::LoadError;

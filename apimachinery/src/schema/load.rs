@@ -52,8 +52,11 @@ struct SubresourceRow {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct TypeRow {
     fields: Vec<FieldRow>,
+    /// How objects of the type are merged, where the field that holds one does not say.
+    map_type: Option<String>,
     proto: Option<String>,
     #[serde(default)]
     gvk: Vec<String>,
@@ -143,6 +146,7 @@ fn read_type(name: &str, row: TypeRow) -> Type {
     }
     let mut ty = Type::new(name, fields);
     ty.proto = row.proto;
+    ty.map_type = row.map_type.as_deref().map(read_map_type);
     ty.gvk = gvk;
     ty
 }
@@ -166,10 +170,7 @@ fn read_field(row: FieldRow) -> Field {
     field.list_map_keys = row.list_map_keys;
     field.patch_strategy = row.patch_strategy;
     field.patch_merge_key = row.patch_merge_key;
-    field.map_type = row.map_type.as_deref().map(|text| match text {
-        "atomic" => MapType::Atomic,
-        _ => MapType::Granular,
-    });
+    field.map_type = row.map_type.as_deref().map(read_map_type);
     let zero_by_default = row.default.as_ref().is_some_and(is_zero);
     field.presence = match field.ty {
         FieldType::Message(_) => !zero_by_default,
@@ -200,6 +201,13 @@ fn zero_of_go(field: &Field) -> Option<Value> {
         FieldType::Bool => Some(false.into()),
         FieldType::Int32 | FieldType::Int64 => Some(0.into()),
         _ => None,
+    }
+}
+
+fn read_map_type(text: &str) -> MapType {
+    match text {
+        "atomic" => MapType::Atomic,
+        _ => MapType::Granular,
     }
 }
 

@@ -272,6 +272,8 @@ pub struct Type {
     pub proto: Option<String>,
     /// The kinds that have this type; empty for what is never an object of its own.
     pub gvk: Vec<Gvk>,
+    /// How objects of the type are merged, where the field that holds one does not say.
+    pub map_type: Option<MapType>,
     /// Whether fields that are not described are kept (custom resources).
     pub preserve_unknown: bool,
     /// Whether the object has `apiVersion`, `kind` and `metadata` of its own (custom resources).
@@ -291,6 +293,7 @@ impl Type {
             fields,
             proto: None,
             gvk: Vec::new(),
+            map_type: None,
             preserve_unknown: false,
             embedded_resource: false,
             by_name,

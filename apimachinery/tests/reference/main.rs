@@ -1,6 +1,8 @@
 //! The codecs against Kubernetes' own test data. Needs `CORTEN_REFERENCE`, the folder of the reference data; without
 //! it nothing is tested, and that is said.
 
+mod patches;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,7 +19,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let schema = schema_of_the_fixtures();
-    let outcomes = fixtures(&schema, &folder.join("fixtures"));
+    let mut outcomes = fixtures(&schema, &folder.join("fixtures"));
+    outcomes.extend(patches::sequences(&folder));
     let failures: Vec<&Outcome> = outcomes.iter().filter(|(_, result)| result.is_err()).collect();
     for (name, result) in &failures {
         println!("FAILED {name}: {}", result.as_ref().err().map_or("", String::as_str));

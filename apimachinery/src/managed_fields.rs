@@ -1,0 +1,265 @@
+//! Server-side apply, and who manages which field.
+//!
+//! [`apply`] lays an applied configuration over the live object, refuses what others manage unless forced, and takes away
+//! what its manager applied before and does no more. [`update`] notes who changed what on every other write. Both return the object
+//! with its `managedFields`. "Server-Side Apply" in Kubernetes' documentation; KEP-555.
+
+mod entries;
+mod set;
+mod shape;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+pub use entries::{ManagerKey, Operation};
+pub use set::{DecodeError, Set};
+
+use crate::meta;
+use crate::schema::{Resource, Type};
+use crate::status::{ApiError, Reason};
+use entries::{Managers, Owner};
+use shape::Shape;
+
+/// Who writes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The field manager's name.
+    pub manager: &'a str,
+    /// The subresource written through, or "".
+    pub subresource: &'a str,
+    /// The version the object is written in.
+    pub api_version: &'a str,
+    /// The present, RFC 3339 in seconds.
+    pub now: &'a str,
+    /// What a write through this endpoint cannot change: [`reset_fields`].
+    pub reset: &'a Set,
+}
+
+/// A field that another manager has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub manager: ManagerKey,
+    pub time: Option<String>,
+    /// `.spec.replicas`.
+    pub field: String,
+}
+
+impl Conflict {
+    fn who(&self) -> String {
+        self.manager.describe(self.time.as_deref())
+    }
+}
+
+/// An apply that is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ApplyError {
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+    /// A configuration that cannot be merged: items without their keys, items that stand twice.
+    #[error("failed to create typed patch object: {0}")]
+    Invalid(String),
+    #[error("metadata.managedFields must be nil")]
+    HasManagedFields,
+    #[error("Incorrect version specified in apply patch. Specified patch version: {given}, expected: {expected}")]
+    Version { given: String, expected: String },
+}
+
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [one] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {}: {}", one.who(), one.field);
+    }
+    let mut by_manager: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for conflict in conflicts {
+        by_manager.entry(conflict.who()).or_default().push(&conflict.field);
+    }
+    let lines: Vec<String> = by_manager
+        .iter()
+        .flat_map(|(who, fields)| {
+            std::iter::once(format!("conflicts with {who}:")).chain(fields.iter().map(|field| format!("- {field}")))
+        })
+        .collect();
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let message = error.to_string();
+        let ApplyError::Conflicts(conflicts) = error else { return ApiError::bad_request(message) };
+        conflicts.iter().fold(ApiError::new(Reason::Conflict, message), |error, conflict| {
+            error.with_cause("FieldManagerConflict", &conflict.field, format!("conflict with {}", conflict.who()))
+        })
+    }
+}
+
+/// What a write through an endpoint of a resource cannot change, and so never owns: the status through the resource
+/// itself, all but the status through `status`.
+pub fn reset_fields(resource: &Resource, subresource: &str) -> Set {
+    match subresource {
+        "status" if resource.resource == "pods" => {
+            Set::of_fields(&["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"])
+        }
+        "status" => Set::of_fields(&["spec"]),
+        "" if resource.has_status() => Set::of_fields(&["status"]),
+        _ => Set::default(),
+    }
+}
+
+/// The manager that stands for all writes before the first apply to an object without managed fields.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Applies a configuration. `live` is null where the object does not exist yet.
+///
+/// The result is not in normal form: it goes through [`crate::codec::conform`] and defaulting like any other body.
+///
+/// # Errors
+/// Fields that others manage with another value, unless forced; configurations that cannot be merged.
+pub fn apply(ty: &Type, live: &Value, applied: &Value, writer: &Writer<'_>, force: bool) -> Result<Value, ApplyError> {
+    if !meta::managed_fields(applied).is_empty() {
+        return Err(ApplyError::HasManagedFields);
+    }
+    let given = meta::api_version(applied);
+    if given != writer.api_version {
+        return Err(ApplyError::Version { given: given.to_owned(), expected: writer.api_version.to_owned() });
+    }
+    let shape = Shape::Object(ty);
+    walk::check(shape, applied, "").map_err(ApplyError::Invalid)?;
+    let (live, mut managers) = opened(live);
+    if managers.is_empty() && !meta::uid(&live).is_empty() {
+        let earlier = ManagerKey::new(BEFORE_FIRST_APPLY, Operation::Update, writer.api_version, "");
+        track(&mut managers, shape, &nothing(ty), &live, earlier, writer);
+    }
+    let key = ManagerKey::new(writer.manager, Operation::Apply, writer.api_version, writer.subresource);
+    let merged = walk::merge(shape, Some(&live), Some(applied)).unwrap_or(Value::Null);
+    let previous = managers.get(&key).cloned();
+    let wanted = walk::fields_of(shape, applied).recursive_difference(writer.reset);
+    let time = previous.as_ref().and_then(|owner| owner.time.clone());
+    managers.insert(key.clone(), Owner { set: wanted, api_version: writer.api_version.to_owned(), time });
+    let last = previous.map(|owner| owner.set.recursive_difference(writer.reset)).unwrap_or_default();
+    let merged = prune(shape, merged, &managers, &last);
+    let comparison = walk::compare(shape, &live, &merged).without(writer.reset);
+    release(&mut managers, &comparison, &key, force)?;
+    let changed = merged != live;
+    if let Some(owner) = managers.get_mut(&key).filter(|owner| changed || owner.time.is_none()) {
+        owner.time = Some(writer.now.to_owned());
+    }
+    Ok(closed(merged, managers))
+}
+
+/// Notes who changed what between two states of an object. `live` is null where the object is being created. Managed fields
+/// that the new state brings along replace the live ones; one empty entry stops the tracking.
+pub fn update(ty: &Type, live: &Value, new: Value, writer: &Writer<'_>) -> Value {
+    let shape = Shape::Object(ty);
+    let reset = matches!(meta::managed_fields(&new), [Value::Object(map)] if map.is_empty());
+    let (live, live_managers) = opened(live);
+    let live = if live.as_object().is_some_and(Map::is_empty) { nothing(ty) } else { live };
+    let brought = !meta::managed_fields(&new).is_empty();
+    let (new, new_managers) = opened(&new);
+    let mut managers = match (reset, brought) {
+        (true, _) => return closed(new, Managers::default()),
+        (_, true) if !new_managers.is_empty() => new_managers,
+        _ => live_managers,
+    };
+    // Objects that lost their managed fields are not tracked until someone applies.
+    if managers.is_empty() && !meta::uid(&live).is_empty() {
+        return closed(new, managers);
+    }
+    let key = ManagerKey::new(writer.manager, Operation::Update, writer.api_version, writer.subresource);
+    track(&mut managers, shape, &live, &new, key, writer);
+    entries::cap(&mut managers);
+    closed(new, managers)
+}
+
+/// An object of the type that nobody wrote: what it has by itself, nobody owns.
+fn nothing(ty: &Type) -> Value {
+    let mut empty = Value::Object(Map::new());
+    crate::schema::fill_zeros(ty, &mut empty);
+    empty
+}
+
+/// Gives what changed to one manager, and takes it from the others.
+fn track(managers: &mut Managers, shape: Shape<'_>, live: &Value, new: &Value, key: ManagerKey, writer: &Writer<'_>) {
+    let comparison = walk::compare(shape, live, new).without(writer.reset);
+    let changed = comparison.modified.clone().union(&comparison.added);
+    for owner in managers.values_mut() {
+        owner.set = owner.set.difference(&changed).difference(&comparison.removed);
+    }
+    let taken = entries::stripped(&changed.difference(&comparison.removed));
+    if !taken.is_empty() {
+        let owner = managers.entry(key).or_insert_with(|| Owner {
+            set: Set::default(),
+            api_version: writer.api_version.to_owned(),
+            time: None,
+        });
+        owner.set = std::mem::take(&mut owner.set).union(&taken);
+        owner.time = Some(writer.now.to_owned());
+    }
+    managers.retain(|_, owner| !owner.set.is_empty());
+}
+
+/// Takes from the others what an apply changed; without force that is a conflict.
+fn release(
+    managers: &mut Managers,
+    comparison: &walk::Comparison,
+    applier: &ManagerKey,
+    force: bool,
+) -> Result<(), ApplyError> {
+    let changed = comparison.modified.clone().union(&comparison.added);
+    let mut conflicts = Vec::new();
+    for (key, owner) in managers.iter_mut().filter(|(key, _)| *key != applier) {
+        let conflicting = owner.set.intersection(&changed);
+        conflicts.extend(conflicting.paths().into_iter().map(|field| Conflict {
+            manager: key.clone(),
+            time: owner.time.clone(),
+            field,
+        }));
+        owner.set = owner.set.difference(&conflicting).difference(&comparison.removed);
+    }
+    if !force && !conflicts.is_empty() {
+        return Err(ApplyError::Conflicts(conflicts));
+    }
+    managers.retain(|_, owner| !owner.set.is_empty());
+    Ok(())
+}
+
+/// Removes what the applier applied last time, not this time, and nobody else owns.
+fn prune(shape: Shape<'_>, merged: Value, managers: &Managers, last: &Set) -> Value {
+    if last.is_empty() {
+        return merged;
+    }
+    let named = |set: &Set| walk::with_named_fields(shape, set);
+    let last = named(last);
+    let pruned = walk::remove(shape, merged.clone(), &last);
+    if pruned == merged {
+        return merged;
+    }
+    let all = named(&walk::fields_of(shape, &merged));
+    let owned = managers.values().fold(Set::default(), |all, owner| all.union(&owner.set));
+    // What any manager still owns comes back, and so does what went only because something above it went.
+    let kept = named(&walk::fields_of(shape, &pruned)).union(&named(&owned));
+    let pruned = walk::remove(shape, merged.clone(), &all.difference(&kept));
+    let gone = all.difference(&named(&walk::fields_of(shape, &pruned))).intersection(&last);
+    walk::remove(shape, merged, &gone)
+}
+
+/// The object without its managed fields, and they. What cannot be read is dropped, as in Kubernetes.
+fn opened(object: &Value) -> (Value, Managers) {
+    let managers = entries::decode(meta::managed_fields(object)).unwrap_or_default();
+    let mut object = if object.is_null() { Value::Object(Map::new()) } else { object.clone() };
+    meta::remove(&mut object, "managedFields");
+    (object, managers)
+}
+
+fn closed(mut object: Value, managers: Managers) -> Value {
+    let entries = entries::encode(managers);
+    if entries.is_empty() {
+        meta::remove(&mut object, "managedFields");
+    } else {
+        meta::set_managed_fields(&mut object, entries);
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests;
