@@ -24,6 +24,7 @@ const JITTER: f64 = 1.2;
 
 /// The leader election flags of a component; flatten it into its options. Set the lease's name with [`Flags::config`].
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "leader-election")]
 pub struct Flags {
     /// Start a leader election client and gain leadership before executing the main loop
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]

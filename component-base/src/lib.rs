@@ -7,6 +7,7 @@ pub mod informer;
 pub mod leader_election;
 pub mod logging;
 pub mod metrics;
+pub mod nft;
 pub mod options;
 pub mod pki;
 pub mod queue;

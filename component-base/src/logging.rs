@@ -44,6 +44,7 @@ impl FromStr for Format {
 
 /// The logging flags of every component; flatten it into a component's options.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(id = "logging")]
 pub struct Options {
     /// Number for the log level verbosity
     #[arg(short = 'v', long = "v", default_value_t = 0, value_name = "Level")]

@@ -8,7 +8,7 @@ pub mod config;
 pub mod conntrack;
 pub mod health;
 pub mod metrics;
-pub mod nft;
+pub use component_base::nft;
 pub mod options;
 pub mod plan;
 pub mod proxier;

@@ -93,7 +93,9 @@ fn parse_resolver(text: &str) -> Resolver {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("nameserver") => resolver.servers.extend(words.next().and_then(|address| address.parse::<IpAddr>().ok())),
+            Some("nameserver") => {
+                resolver.servers.extend(words.next().and_then(|address| address.parse::<IpAddr>().ok()))
+            }
             Some("search") => resolver.search = words.map(|domain| domain.trim_end_matches('.').to_owned()).collect(),
             Some("options") => {
                 for option in words {

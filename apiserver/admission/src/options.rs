@@ -14,10 +14,12 @@ use crate::plugins::default_ingress_class::DefaultIngressClass;
 use crate::plugins::default_storage_class::DefaultStorageClass;
 use crate::plugins::default_toleration_seconds::DefaultTolerationSeconds;
 use crate::plugins::extended_resource_toleration::ExtendedResourceToleration;
+use crate::plugins::limit_ranger::LimitRanger;
 use crate::plugins::namespace_lifecycle::NamespaceLifecycle;
 use crate::plugins::node_restriction::NodeRestriction;
 use crate::plugins::owner_references::OwnerReferencesPermissionEnforcement;
 use crate::plugins::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use crate::plugins::pod_security::PodSecurity;
 use crate::plugins::pod_topology_labels::PodTopologyLabels;
 use crate::plugins::priority::Priority;
 use crate::plugins::runtime_class::RuntimeClass;
@@ -97,13 +99,13 @@ const ORDER: [(&str, Standing); 35] = [
     ("NamespaceLifecycle", On),
     ("NamespaceExists", MissingOff),
     ("LimitPodHardAntiAffinityTopology", MissingOff),
-    ("LimitRanger", Missing),
+    ("LimitRanger", On),
     ("ServiceAccount", On),
     ("NodeRestriction", Off),
     ("TaintNodesByCondition", On),
     ("AlwaysPullImages", MissingOff),
     ("ImagePolicyWebhook", MissingOff),
-    ("PodSecurity", Missing),
+    ("PodSecurity", On),
     ("PodNodeSelector", MissingOff),
     ("Priority", On),
     ("DefaultTolerationSeconds", On),
@@ -171,6 +173,8 @@ impl AdmissionOptions {
         let authorizer = || Arc::clone(&context.authorizer);
         Some(match name {
             "NamespaceLifecycle" => Arc::new(NamespaceLifecycle::new(reader(), context.clock.clone())),
+            "LimitRanger" => Arc::new(LimitRanger::default()),
+            "PodSecurity" => Arc::new(PodSecurity::new(reader())),
             "ServiceAccount" => Arc::new(ServiceAccount::new(reader())),
             "NodeRestriction" => Arc::new(NodeRestriction::new(reader(), authorizer())),
             "TaintNodesByCondition" => Arc::new(TaintNodesByCondition),
@@ -239,13 +243,13 @@ mod tests {
     #[test]
     fn flags_turn_plugins_on_and_off() {
         let usual = names(&[]).expect("a chain");
-        assert!(usual.starts_with(&["NamespaceLifecycle", "ServiceAccount", "TaintNodesByCondition"]));
+        assert!(usual.starts_with(&["NamespaceLifecycle", "LimitRanger", "ServiceAccount", "TaintNodesByCondition"]));
         assert!(!usual.contains(&"NodeRestriction"));
         let changed = names(&[
             "--enable-admission-plugins=NodeRestriction",
             "--disable-admission-plugins=ServiceAccount,ResourceQuota",
         ]);
-        assert!(changed.expect("a chain").starts_with(&["NamespaceLifecycle", "NodeRestriction"]));
+        assert!(changed.expect("a chain").starts_with(&["NamespaceLifecycle", "LimitRanger", "NodeRestriction"]));
     }
 
     #[test]
