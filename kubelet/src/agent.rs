@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use component_base::events::Recorder;
+use component_base::informer::Informer;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
 
@@ -35,6 +37,8 @@ pub struct Agent {
     pub objects: Objects,
     pub recorder: Recorder,
     pub client: Option<Client>,
+    /// The API's pods of this node, mirrors of static pods among them.
+    pub api_pods: Option<Informer<Pod>>,
 }
 
 impl Agent {

@@ -135,7 +135,12 @@ fn agent(
         Some(client) => Recorder::new(client.clone(), "kubelet", Some(&node_name)),
         None => Recorder::discard(),
     };
-    let services = client.clone().map(|client| Informers::new(client, shutdown.clone()).get::<Service>());
+    let informers = client.clone().map(|client| Informers::new(client, shutdown.clone()));
+    let services = informers.as_ref().map(Informers::get::<Service>);
+    let api_pods = informers.as_ref().map(|informers| {
+        informers.prune::<Pod>(|pod| pod.metadata.managed_fields = None);
+        informers.get_with::<Pod>(Selector::fields(format!("spec.nodeName={node_name}")))
+    });
     Ok(Agent {
         root: options.root_dir.clone(),
         logs: options.pod_logs_dir.clone(),
@@ -150,6 +155,7 @@ fn agent(
         objects: Objects::new(client.clone(), services),
         recorder,
         client,
+        api_pods,
         node_name,
         config,
     })
@@ -202,16 +208,12 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         }
         let lease = node::lease::run(Arc::clone(&agent), client.clone(), shutdown.clone());
         tasks.spawn("node lease", lease);
-        let node =
-            node::register::run(Arc::clone(&agent), client.clone(), machine, runtime_version, labels, shutdown.clone());
+        let node = node::register::run(Arc::clone(&agent), client, machine, runtime_version, labels, shutdown.clone());
         tasks.spawn("node status", node);
-        let informers = Informers::new(client, shutdown.clone());
-        informers.prune::<Pod>(|pod| pod.metadata.managed_fields = None);
-        let informer = informers.get_with::<Pod>(Selector::fields(format!("spec.nodeName={}", agent.node_name)));
-        tasks.spawn(
-            "pods of the API",
-            sources::api::run(pods.clone(), informer, Arc::clone(&api_ready), shutdown.clone()),
-        );
+    }
+    if let Some(informer) = agent.api_pods.clone() {
+        let following = sources::api::run(pods.clone(), informer, Arc::clone(&api_ready), shutdown.clone());
+        tasks.spawn("pods of the API", following);
     }
     let ready = move || files_ready.load(Ordering::Relaxed) && api_ready.load(Ordering::Relaxed);
     tasks.spawn("runtime listing", relist::run(pods.clone(), health, ready, shutdown.clone()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_base::client::{has_code, is_conflict, is_not_found};
+use component_base::client::{is_conflict, is_not_found};
 use component_base::shutdown::Shutdown;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
@@ -55,6 +55,10 @@ struct Writer {
     handle: Handle,
     api: Api<Pod>,
     written: Option<PodStatus>,
+    /// The mirror as it was made, until the watch shows it.
+    created: Option<Arc<Pod>>,
+    /// The mirror that `written` is of.
+    mirror_uid: Option<String>,
 }
 
 /// Writes until the pod is gone, its worker has ended, or the kubelet ends.
@@ -67,7 +71,7 @@ pub async fn run(agent: Arc<Agent>, handle: Handle, shutdown: Shutdown) {
     let mut told = handle.statuses.clone();
     let mirror_changed = Arc::clone(&handle.mirror_changed);
     let is_static = pod::is_static(&first);
-    let mut writer = Writer { agent, handle, api, written };
+    let mut writer = Writer { agent, handle, api, written, created: None, mirror_uid: None };
     let mut retry = RETRY;
     loop {
         let current = told.borrow_and_update().clone();
@@ -148,7 +152,15 @@ impl Writer {
     async fn write_mirror(&mut self, told: &Told) -> Result<bool, kube::Error> {
         let pod = self.pod();
         let name = pod::name(&pod);
-        let existing = self.api.get_opt(name).await?;
+        // From the watch: a node may not read a pod that is not (yet) its own.
+        let agent = Arc::clone(&self.agent);
+        let Some(pods) = &agent.api_pods else { return Ok(true) };
+        pods.synced().await;
+        let existing = pods.store().find(pod::namespace(&pod), name);
+        if existing.is_some() {
+            self.created = None;
+        }
+        let existing = existing.or_else(|| self.created.clone());
         let hash = pod::annotation(&pod, pod::CONFIG_HASH);
         if told.done || self.handle.input.borrow().removed {
             if let Some(mirror) = existing.filter(|mirror| pod::annotation(mirror, pod::CONFIG_MIRROR) == hash) {
@@ -169,12 +181,18 @@ impl Writer {
             }
             None => self.create_mirror(&pod).await?,
         };
-        self.written.clone_from(&mirror.status);
-        self.patch(name, pod::uid(&mirror), &told.status).await?;
+        if self.mirror_uid.as_deref() != Some(pod::uid(&mirror)) {
+            self.mirror_uid = Some(pod::uid(&mirror).to_owned());
+            self.written.clone_from(&mirror.status);
+        }
+        let written = self.patch(name, pod::uid(&mirror), &told.status).await?;
+        if !written {
+            self.created = None;
+        }
         Ok(false)
     }
 
-    async fn create_mirror(&self, pod: &Pod) -> Result<Pod, kube::Error> {
+    async fn create_mirror(&mut self, pod: &Pod) -> Result<Arc<Pod>, kube::Error> {
         let mut mirror = pod.clone();
         mirror.status = None;
         mirror.metadata.uid = None;
@@ -182,10 +200,9 @@ impl Writer {
             mirror.metadata.annotations.get_or_insert_default().insert(pod::CONFIG_MIRROR.into(), hash);
         }
         mirror.metadata.owner_references = self.owner().await?;
-        match self.api.create(&PostParams::default(), &mirror).await {
-            Err(error) if has_code(&error, 409) => self.api.get(pod::name(pod)).await,
-            other => other,
-        }
+        let made = Arc::new(self.api.create(&PostParams::default(), &mirror).await?);
+        self.created = Some(Arc::clone(&made));
+        Ok(made)
     }
 
     /// A mirror pod belongs to its node, as admission demands.
