@@ -4,8 +4,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apimachinery::ApiError;
 use apimachinery::schema::{Schema, Type};
+use apimachinery::{ApiError, fields};
 use apiserver_admission::Chain;
 use apiserver_auth::UserInfo;
 use apiserver_auth::authentication::{AuthRequest, Authenticated};
@@ -123,13 +123,19 @@ impl Server {
 
     async fn authorized(self: Arc<Self>, context: Context, request: Request<Incoming>) -> Response<Body> {
         let negotiated = negotiate::accept(request.headers()).ok();
-        let decision = self.authorizer.authorize(&context.user, &attributes(&context, request.uri().path()));
-        let answer = if decision.allowed() {
-            endpoints::dispatch(self, context, request).await
-        } else {
-            Err(forbidden(&context.user, &attributes(&context, request.uri().path()), decision.reason()))
+        let answer = match self.decide(&context, request.uri().path()) {
+            Ok(()) => endpoints::dispatch(self, context, request).await,
+            Err(refusal) => Err(refusal),
         };
         answer.unwrap_or_else(|error| respond::error(&error, negotiated))
+    }
+
+    /// `Forbidden`, where the user may not do this.
+    fn decide(&self, context: &Context, path: &str) -> Result<(), ApiError> {
+        let selected = selected_name(&context.info, &context.query);
+        let asked = attributes(context, path, &selected);
+        let decision = self.authorizer.authorize(&context.user, &asked);
+        if decision.allowed() { Ok(()) } else { Err(forbidden(&context.user, &asked, decision.reason())) }
     }
 
     /// The type that a converted resource is stored in.
@@ -145,8 +151,18 @@ impl Server {
     }
 }
 
+/// The one name that the field selector of a list, watch or deletecollection allows; rights to a named object reach that far.
+fn selected_name(info: &RequestInfo, query: &Query) -> String {
+    if !info.name.is_empty() || !matches!(info.verb, "list" | "watch" | "deletecollection") {
+        return String::new();
+    }
+    let selector = fields::Selector::parse(query.get("fieldSelector"));
+    let name = selector.ok().and_then(|selector| selector.requires_exact_match("metadata.name").map(str::to_owned));
+    name.unwrap_or_default()
+}
+
 /// What the authorizer is asked.
-fn attributes<'a>(context: &'a Context, path: &'a str) -> Attributes<'a> {
+fn attributes<'a>(context: &'a Context, path: &'a str, selected: &'a str) -> Attributes<'a> {
     let info = &context.info;
     Attributes {
         verb: info.verb,
@@ -156,7 +172,7 @@ fn attributes<'a>(context: &'a Context, path: &'a str) -> Attributes<'a> {
         resource: &info.resource,
         subresource: &info.subresource,
         namespace: &info.namespace,
-        name: &info.name,
+        name: if info.name.is_empty() { selected } else { &info.name },
         path,
         field_selector: context.query.get("fieldSelector"),
         label_selector: context.query.get("labelSelector"),
@@ -181,4 +197,22 @@ fn remove_credentials(headers: &mut HeaderMap) {
 /// 404 for a path that is none of ours.
 pub fn unknown_path() -> Response<Body> {
     respond::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_to_a_named_object_reach_to_lists_and_watches_of_it_alone() {
+        let selected = |verb: &'static str, query: &str| {
+            let info = RequestInfo { verb, ..RequestInfo::default() };
+            selected_name(&info, &Query::parse(Some(query)))
+        };
+        assert_eq!(selected("watch", "fieldSelector=metadata.name%3Dn1"), "n1");
+        assert_eq!(selected("list", "fieldSelector=metadata.name=n1,metadata.namespace=x"), "n1");
+        assert_eq!(selected("list", "fieldSelector=metadata.name!=n1"), "");
+        assert_eq!(selected("list", ""), "");
+        assert_eq!(selected("get", "fieldSelector=metadata.name=n1"), "");
+    }
 }

@@ -55,7 +55,7 @@ impl Call<'_> {
         self.check(&name, self.served.strategy.validate(&value))?;
         self.warnings.add(self.served.strategy.warnings(&value, None));
         self.check_escalation(&value, None)?;
-        self.server.admission.validate(&attributes, Some(&value), None).await?;
+        self.warnings.add(self.server.admission.validate(&attributes, Some(&value), None).await?);
         let allocation = self.server.allocators.create(self, &mut value, dry_run).await?;
         let key = self.key(&name);
         let json = to_stored(value)?;

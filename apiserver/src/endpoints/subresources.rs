@@ -6,7 +6,7 @@ use std::sync::Arc;
 use apimachinery::field;
 use apimachinery::schema::{Schema, Type};
 use apimachinery::{ApiError, Reason, labels, meta, time};
-use apiserver_admission::Operation;
+use apiserver_admission::{Attributes, Operation};
 use apiserver_storage::{Object, reader};
 use serde_json::{Value, json};
 
@@ -90,7 +90,9 @@ impl Call<'_> {
             return Err(ApiError::invalid("", "Binding", name, &errors));
         }
         let dry_run = self.dry_run()?;
-        let attributes = self.attributes(Operation::Create, name, &Value::Null, dry_run);
+        // Also where it is posted to `bindings`: plugins for pods must not take it for one.
+        let attributes =
+            Attributes { subresource: "binding", ..self.attributes(Operation::Create, name, &Value::Null, dry_run) };
         let mut admitted = binding.clone();
         self.server.admission.admit(&attributes, &mut admitted, None).await?;
         self.server.admission.validate(&attributes, Some(&admitted), None).await?;

@@ -148,7 +148,7 @@ impl Call<'_> {
         self.check(name, errors)?;
         self.warnings.add(strategy.warnings(&value, Some(&old)));
         self.check_escalation(&value, Some(&old))?;
-        self.server.admission.validate(&attributes, Some(&value), Some(&old)).await?;
+        self.warnings.add(self.server.admission.validate(&attributes, Some(&value), Some(&old)).await?);
         self.server.allocators.update(self, &mut value, &old, dry_run).await?;
         Ok(if is_released(&value) { Change::Delete } else { Change::Write(value) })
     }
