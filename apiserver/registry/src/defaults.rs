@@ -151,10 +151,28 @@ pub fn pull_policy(image: &str) -> &'static str {
     let (name, digest) = image.split_once('@').map_or((image, None), |(n, d)| (n, Some(d)));
     let last = name.rsplit('/').next().unwrap_or(name);
     let tag = last.split_once(':').map(|(_, tag)| tag);
+    if !is_reference(name) {
+        return "IfNotPresent";
+    }
     match (tag, digest) {
         (Some("latest"), _) | (None, None) => "Always",
         _ => "IfNotPresent",
     }
+}
+
+/// Whether a name without its digest can be that of an image: the registry's host, then a path in lower case.
+fn is_reference(name: &str) -> bool {
+    let path = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
+        _ => name,
+    };
+    let repository = path.split_once(':').map_or(path, |(repository, _)| repository);
+    let part = |p: &str| {
+        let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+        end(p.chars().next()) && end(p.chars().last()) && p.chars().all(inside)
+    };
+    repository.split('/').all(part)
 }
 
 fn probe(probe: &mut Value) {
@@ -246,5 +264,20 @@ fn projection(source: &mut Value) {
     }
     if let Some(downward) = at(source, &["downwardAPI"]) {
         each(downward, "items", downward_file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pull_policy;
+
+    #[test]
+    fn images_without_a_fixed_tag_are_pulled_always() {
+        for image in ["a", "a:latest", "registry.example:5000/a/b", "docker.io/library/a:latest"] {
+            assert_eq!(pull_policy(image), "Always", "{image}");
+        }
+        for image in ["a:1", "registry.example:5000/a:v1", "a@sha256:0", "Bad_Value!", "-1"] {
+            assert_eq!(pull_policy(image), "IfNotPresent", "{image}");
+        }
     }
 }

@@ -14,6 +14,7 @@ pub const ENDPOINTS: Kind = Kind {
     resource: "endpoints",
     default: |endpoints| each(endpoints, "subsets", |s| each(s, "ports", |p| set_empty(p, "protocol", "TCP"))),
     validate: |root| root.get("subsets").items().for_each(subset),
+    warnings: |_, _| vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()],
     create_on_update: true,
     ..Kind::PLAIN
 };

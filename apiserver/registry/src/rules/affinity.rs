@@ -152,9 +152,7 @@ pub fn topology_spread(constraints: Node<'_>) {
         if constraint.get("maxSkew").int() <= 0 {
             constraint.get("maxSkew").invalid_value(constraint.get("maxSkew").int(), "must be greater than zero");
         }
-        if key.need() {
-            key.check(names::qualified_name);
-        }
+        key.need();
         when.one_of(&WHEN);
         let pair = (key.str(), when.str());
         if seen.contains(&pair) {

@@ -77,9 +77,6 @@ fn identity(spec: Node<'_>) {
             overridden.forbidden("may not be specified when setHostnameAsFQDN is true");
         }
     }
-    for secret in spec.get("imagePullSecrets").items() {
-        secret.get("name").need();
-    }
 }
 
 fn host_namespaces(spec: Node<'_>) {
