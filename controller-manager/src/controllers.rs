@@ -44,6 +44,16 @@ pub const CONTROLLERS: &[Descriptor] = &[
     controller!("node-ipam-controller", "nodeipam", true, node_ipam::start),
     controller!("node-lifecycle-controller", "nodelifecycle", true, node_lifecycle::start),
     controller!("taint-eviction-controller", "taint-eviction-controller", true, taint_eviction::start),
+    controller!("namespace-controller", "namespace", true, namespace::start),
+    controller!("serviceaccount-controller", "serviceaccount", true, serviceaccount::start),
+    controller!("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", true, root_ca_publisher::start),
+    controller!("certificatesigningrequest-approving-controller", "csrapproving", true, certificates::approver::start),
+    controller!("certificatesigningrequest-signing-controller", "csrsigning", true, certificates::signer::start),
+    controller!("certificatesigningrequest-cleaner-controller", "csrcleaner", true, certificates::cleaner::start),
+    controller!("garbage-collector-controller", "garbagecollector", true, garbage_collector::start),
+    controller!("clusterrole-aggregation-controller", "clusterrole-aggregation", true, clusterrole_aggregation::start),
+    controller!("bootstrap-signer-controller", "bootstrapsigner", false, bootstrap::signer::start),
+    controller!("token-cleaner-controller", "tokencleaner", false, bootstrap::token_cleaner::start),
 ];
 
 /// Controllers that upstream has and ours does not yet: naming one is an error that says so, `-name` is fine.

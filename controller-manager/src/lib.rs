@@ -31,3 +31,12 @@ pub mod replicaset;
 pub mod taint_eviction;
 
 mod service_pods;
+
+pub mod bootstrap;
+pub mod certificates;
+pub mod clusterrole_aggregation;
+pub mod discovery;
+pub mod garbage_collector;
+pub mod namespace;
+pub mod root_ca_publisher;
+pub mod serviceaccount;

@@ -1,0 +1,58 @@
+//! Removing bootstrap tokens that have expired.
+
+use async_trait::async_trait;
+use component_base::client::is_not_found;
+use component_base::informer::{Key, Selector, Store};
+use component_base::queue::WorkQueue;
+use component_base::runner::{Controller, Error, Requeue};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client};
+
+use super::{NAMESPACE, SECRET_TYPE, Token};
+use crate::context::Context;
+
+struct Cleaner {
+    client: Client,
+    secrets: Store<Secret>,
+}
+
+/// Runs the controller.
+pub async fn start(ctx: Context) -> Result<(), Error> {
+    let client = ctx.client("token-cleaner").await?;
+    let secrets = ctx.informers.get_namespaced::<Secret>(NAMESPACE, Selector::fields(format!("type={SECRET_TYPE}")));
+    let queue = WorkQueue::new();
+    let keys = queue.clone();
+    secrets.on_change(move |change| keys.add(change.key()));
+    secrets.synced().await;
+    let controller = Cleaner { client, secrets: secrets.store() };
+    ctx.run(controller, queue, 1).await;
+    Ok(())
+}
+
+#[async_trait]
+impl Controller for Cleaner {
+    type Key = Key;
+
+    fn name(&self) -> &'static str {
+        "token-cleaner-controller"
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Requeue, Error> {
+        let Some(secret) = self.secrets.get(key) else { return Ok(Requeue::No) };
+        let Some(token) = Token::of(&secret) else { return Ok(Requeue::No) };
+        let now = Timestamp::now();
+        if !token.is_expired(now) {
+            let left = token.expires.ok().flatten().map(|at| at.duration_since(now));
+            return Ok(left.and_then(|d| d.try_into().ok()).map_or(Requeue::No, Requeue::After));
+        }
+        let preconditions = Preconditions { uid: secret.metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
+        match api.delete(&key.name, &params).await {
+            Err(error) if is_not_found(&error) => Ok(Requeue::No),
+            outcome => outcome.map(|_| Requeue::No).map_err(Error::from),
+        }
+    }
+}
