@@ -33,9 +33,9 @@ impl Served {
         }
     }
 
-    /// The key of an object.
+    /// The key of an object. A request for a Namespace itself carries its name as namespace too.
     pub fn key(&self, namespace: &str, name: &str) -> String {
-        if namespace.is_empty() {
+        if namespace.is_empty() || !self.resource.namespaced {
             format!("{}{name}", self.prefix)
         } else {
             format!("{}{namespace}/{name}", self.prefix)
