@@ -7,6 +7,7 @@ pub mod config;
 pub mod downward;
 pub mod env;
 pub mod hosts;
+pub mod housekeeping;
 pub mod images;
 pub mod logs;
 pub mod node;

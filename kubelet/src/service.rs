@@ -21,7 +21,7 @@ use crate::runtime::cri::Cri;
 use crate::runtime::relist::{self, Health};
 use crate::runtime::sandbox_config::Resolver;
 use crate::runtime::{self, Runtime};
-use crate::{certificates, cgroups, config, server, sources};
+use crate::{certificates, cgroups, config, housekeeping, server, sources};
 
 /// How long the parts may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -216,6 +216,7 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         tasks.spawn("pods of the API", following);
     }
     let ready = move || files_ready.load(Ordering::Relaxed) && api_ready.load(Ordering::Relaxed);
+    tasks.spawn("housekeeping", housekeeping::run(pods.clone(), ready.clone(), shutdown.clone()));
     tasks.spawn("runtime listing", relist::run(pods.clone(), health, ready, shutdown.clone()));
     tracing::info!(node = agent.node_name, "the kubelet runs");
     shutdown.cancelled().await;

@@ -93,6 +93,8 @@ pub struct Worker {
     volumes: Option<PodVolumes>,
     status: PodStatus,
     finished: bool,
+    /// The pod was over before this worker began: its status stands.
+    over: bool,
     prepared: bool,
     retry: Duration,
     shutdown: Shutdown,
@@ -108,6 +110,7 @@ impl Worker {
     /// Makes a worker and its handle; [`Worker::run`] is then to be spawned.
     pub fn new(agent: Arc<Agent>, input: Input, shutdown: Shutdown) -> (Self, Handle) {
         let status = input.pod.status.clone().unwrap_or_default();
+        let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let (sender, receiver) = watch::channel(input);
         let (told, statuses) = watch::channel(Told::default());
         let shared = Arc::new(Shared::default());
@@ -134,7 +137,8 @@ impl Worker {
             waiting: BTreeMap::new(),
             volumes: None,
             status,
-            finished: false,
+            finished: over,
+            over,
             prepared: false,
             retry: RETRY,
             shutdown,
@@ -192,6 +196,12 @@ impl Worker {
         let pod = &input.pod;
         self.probes.sync(pod, &self.view);
         if self.finished {
+            if self.view.running().next().is_some()
+                && let Err(error) = self.stop_all(pod, None).await
+            {
+                tracing::warn!(pod = pod::name(pod), %error, "what still runs of a pod that is over cannot be stopped yet");
+                return Next::Retry;
+            }
             self.tell(input, false);
             return Next::Wait(None);
         }
@@ -283,6 +293,9 @@ impl Worker {
                     .is_none_or(|end| end.exit_code != 0)
             });
             status.phase = Some(if failed { "Failed" } else { "Succeeded" }.into());
+        }
+        if self.over {
+            status.clone_from(&self.status);
         }
         self.status = status.clone();
         *self.shared.status.lock() = status.clone();

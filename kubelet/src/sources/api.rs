@@ -10,11 +10,6 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::pod;
 use crate::pods::Pods;
 
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 /// Follows the informer until shutdown.
 pub async fn run(pods: Pods, informer: Informer<Pod>, ready: Arc<AtomicBool>, shutdown: Shutdown) {
     let mut changes = informer.subscribe();
@@ -34,11 +29,7 @@ pub async fn run(pods: Pods, informer: Informer<Pod>, ready: Arc<AtomicBool>, sh
                 if let Some(old) = change.old.as_ref().filter(|old| pod::uid(old) != pod::uid(&object)) {
                     pods.remove(pod::uid(old));
                 }
-                // A pod that was over before this kubelet started needs nothing but its end.
-                let fresh = pods.get(pod::uid(&object)).is_none();
-                if !(fresh && is_over(&object) && object.metadata.deletion_timestamp.is_none()) {
-                    pods.update(object);
-                }
+                pods.update(object);
             }
         }
     };
