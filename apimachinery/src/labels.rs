@@ -556,7 +556,7 @@ mod tests {
     fn label_selector_objects_are_selectors() {
         let selector = json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "t", "operator": "Exists"}]});
         let selector = Selector::from_label_selector(Some(&selector)).expect("selector");
-        assert_eq!(selector.to_string(), "app in (web),t");
+        assert_eq!(selector.to_string(), "app=web,t");
         assert_eq!(selector.requires_exact_match("app"), Some("web"));
         assert!(Selector::from_label_selector(Some(&json!({}))).expect("empty").is_empty());
         assert!(!Selector::from_label_selector(None).expect("none").matches(|_| None));

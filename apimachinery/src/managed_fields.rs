@@ -135,7 +135,7 @@ pub fn apply(ty: &Type, live: &Value, applied: &Value, writer: &Writer<'_>, forc
     let previous = managers.get(&key).cloned();
     let wanted = walk::fields_of(shape, applied).recursive_difference(writer.reset);
     let time = previous.as_ref().and_then(|owner| owner.time.clone());
-    managers.insert(key.clone(), Owner { set: wanted, api_version: writer.api_version.to_owned(), time });
+    managers.insert(key.clone(), Owner::new(wanted, writer.api_version, time));
     let last = previous.map(|owner| owner.set.recursive_difference(writer.reset)).unwrap_or_default();
     let merged = prune(shape, merged, &managers, &last);
     let comparison = walk::compare(shape, &live, &merged).without(writer.reset);
@@ -151,24 +151,31 @@ pub fn apply(ty: &Type, live: &Value, applied: &Value, writer: &Writer<'_>, forc
 /// that the new state brings along replace the live ones; one empty entry stops the tracking.
 pub fn update(ty: &Type, live: &Value, new: Value, writer: &Writer<'_>) -> Value {
     let shape = Shape::Object(ty);
-    let reset = matches!(meta::managed_fields(&new), [Value::Object(map)] if map.is_empty());
-    let (live, live_managers) = opened(live);
-    let live = if live.as_object().is_some_and(Map::is_empty) { nothing(ty) } else { live };
-    let brought = !meta::managed_fields(&new).is_empty();
-    let (new, new_managers) = opened(&new);
-    let mut managers = match (reset, brought) {
-        (true, _) => return closed(new, Managers::default()),
-        (_, true) if !new_managers.is_empty() => new_managers,
-        _ => live_managers,
-    };
+    if matches!(meta::managed_fields(&new), [Value::Object(map)] if map.is_empty()) {
+        return closed(new, Managers::default());
+    }
+    let mut managers = managers_after(live, &new);
     // Objects that lost their managed fields are not tracked until someone applies.
-    if managers.is_empty() && !meta::uid(&live).is_empty() {
+    if managers.is_empty() && !meta::uid(live).is_empty() {
         return closed(new, managers);
     }
     let key = ManagerKey::new(writer.manager, Operation::Update, writer.api_version, writer.subresource);
-    track(&mut managers, shape, &live, &new, key, writer);
+    match live {
+        Value::Null => track(&mut managers, shape, &nothing(ty), &new, key, writer),
+        live => track(&mut managers, shape, live, &new, key, writer),
+    }
     entries::cap(&mut managers);
     closed(new, managers)
+}
+
+/// The managers that a write starts from: those it brings along, else those of the live object.
+fn managers_after(live: &Value, new: &Value) -> Managers {
+    let (before, brought) = (meta::managed_fields(live), meta::managed_fields(new));
+    let brought = if brought.is_empty() || brought == before { None } else { entries::decode(brought, false).ok() };
+    match brought {
+        Some(managers) if !managers.is_empty() => managers,
+        _ => entries::decode(before, true).unwrap_or_default(),
+    }
 }
 
 /// An object of the type that nobody wrote: what it has by itself, nobody owns.
@@ -183,16 +190,15 @@ fn track(managers: &mut Managers, shape: Shape<'_>, live: &Value, new: &Value, k
     let comparison = walk::compare(shape, live, new).without(writer.reset);
     let changed = comparison.modified.clone().union(&comparison.added);
     for owner in managers.values_mut() {
-        owner.set = owner.set.difference(&changed).difference(&comparison.removed);
+        owner.lose(&changed);
+        owner.lose(&comparison.removed);
     }
-    let taken = entries::stripped(&changed.difference(&comparison.removed));
+    let mut taken = changed;
+    taken.subtract(&comparison.removed);
+    taken.subtract(entries::identity());
     if !taken.is_empty() {
-        let owner = managers.entry(key).or_insert_with(|| Owner {
-            set: Set::default(),
-            api_version: writer.api_version.to_owned(),
-            time: None,
-        });
-        owner.set = std::mem::take(&mut owner.set).union(&taken);
+        let owner = managers.entry(key).or_insert_with(|| Owner::new(Set::default(), writer.api_version, None));
+        owner.gain(&taken);
         owner.time = Some(writer.now.to_owned());
     }
     managers.retain(|_, owner| !owner.set.is_empty());
@@ -214,7 +220,8 @@ fn release(
             time: owner.time.clone(),
             field,
         }));
-        owner.set = owner.set.difference(&conflicting).difference(&comparison.removed);
+        owner.lose(&conflicting);
+        owner.lose(&comparison.removed);
     }
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
@@ -245,7 +252,7 @@ fn prune(shape: Shape<'_>, merged: Value, managers: &Managers, last: &Set) -> Va
 
 /// The object without its managed fields, and they. What cannot be read is dropped, as in Kubernetes.
 fn opened(object: &Value) -> (Value, Managers) {
-    let managers = entries::decode(meta::managed_fields(object)).unwrap_or_default();
+    let managers = entries::decode(meta::managed_fields(object), true).unwrap_or_default();
     let mut object = if object.is_null() { Value::Object(Map::new()) } else { object.clone() };
     meta::remove(&mut object, "managedFields");
     (object, managers)

@@ -1,6 +1,7 @@
 //! The entries of `metadata.managedFields`.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
@@ -64,11 +65,42 @@ pub(super) struct Owner {
     pub set: Set,
     pub api_version: String,
     pub time: Option<String>,
+    /// The set as it was read, while it has not changed.
+    written: Option<Value>,
+}
+
+impl Owner {
+    pub(super) fn new(set: Set, api_version: &str, time: Option<String>) -> Self {
+        Owner { set, api_version: api_version.to_owned(), time, written: None }
+    }
+
+    /// Takes paths away.
+    pub(super) fn lose(&mut self, paths: &Set) {
+        if self.set.intersects(paths) {
+            self.set.subtract(paths);
+            self.written = None;
+        }
+    }
+
+    /// Adds paths.
+    pub(super) fn gain(&mut self, paths: &Set) {
+        self.set = std::mem::take(&mut self.set).union(paths);
+        self.written = None;
+    }
+
+    fn encode(&mut self) -> Option<Value> {
+        if let Some(written) = self.written.take() {
+            return Some(written);
+        }
+        self.set.subtract(identity());
+        (!self.set.is_empty()).then(|| self.set.encode())
+    }
 }
 
 pub(super) type Managers = BTreeMap<ManagerKey, Owner>;
 
-pub(super) fn decode(entries: &[Value]) -> Result<Managers, DecodeError> {
+/// Reads entries. Those the server wrote itself are `trusted` to be in the form it writes.
+pub(super) fn decode(entries: &[Value], trusted: bool) -> Result<Managers, DecodeError> {
     let mut managers = Managers::new();
     for entry in entries {
         let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -76,37 +108,38 @@ pub(super) fn decode(entries: &[Value]) -> Result<Managers, DecodeError> {
         let key = ManagerKey::new(text("manager"), operation, text("apiVersion"), text("subresource"));
         let set = entry.get("fieldsV1").map_or(Ok(Set::default()), Set::decode)?;
         let time = Some(text("time")).filter(|time| !time.is_empty()).map(str::to_owned);
-        managers.insert(key, Owner { set, api_version: text("apiVersion").to_owned(), time });
+        let written = entry.get("fieldsV1").filter(|_| trusted && !set.is_empty()).cloned();
+        managers.insert(key, Owner { set, api_version: text("apiVersion").to_owned(), time, written });
     }
     Ok(managers)
 }
 
 /// What no manager owns: who the object is.
-pub(super) fn stripped(set: &Set) -> Set {
-    set.difference(&Set::of_fields(&[
-        "apiVersion",
-        "kind",
-        "metadata",
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.creationTimestamp",
-        "metadata.selfLink",
-        "metadata.uid",
-        "metadata.clusterName",
-        "metadata.generation",
-        "metadata.managedFields",
-        "metadata.resourceVersion",
-    ]))
+pub(super) fn identity() -> &'static Set {
+    static IDENTITY: OnceLock<Set> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        Set::of_fields(&[
+            "apiVersion",
+            "kind",
+            "metadata",
+            "metadata.name",
+            "metadata.namespace",
+            "metadata.creationTimestamp",
+            "metadata.selfLink",
+            "metadata.uid",
+            "metadata.clusterName",
+            "metadata.generation",
+            "metadata.managedFields",
+            "metadata.resourceVersion",
+        ])
+    })
 }
 
 /// Sorted as Kubernetes sorts them: appliers first, then the oldest.
 pub(super) fn encode(managers: Managers) -> Vec<Value> {
-    let mut all: Vec<(ManagerKey, Owner)> = managers
-        .into_iter()
-        .map(|(key, owner)| (key, Owner { set: stripped(&owner.set), ..owner }))
-        .filter(|(_, owner)| !owner.set.is_empty())
-        .collect();
-    all.sort_by(|(a, left), (b, right)| {
+    let mut all: Vec<(ManagerKey, Owner, Value)> =
+        managers.into_iter().filter_map(|(key, mut owner)| owner.encode().map(|fields| (key, owner, fields))).collect();
+    all.sort_by(|(a, left, _), (b, right, _)| {
         (a.operation, &left.time, &a.manager, &left.api_version, &a.subresource).cmp(&(
             b.operation,
             &right.time,
@@ -115,15 +148,15 @@ pub(super) fn encode(managers: Managers) -> Vec<Value> {
             &b.subresource,
         ))
     });
-    all.into_iter().map(|(key, owner)| entry(key, owner)).collect()
+    all.into_iter().map(|(key, owner, fields)| entry(key, owner, fields)).collect()
 }
 
-fn entry(key: ManagerKey, owner: Owner) -> Value {
+fn entry(key: ManagerKey, owner: Owner, fields: Value) -> Value {
     let mut map = Map::new();
     let mut set = |name: &str, value: Value| map.insert(name.to_owned(), value);
     set("apiVersion", owner.api_version.into());
     set("fieldsType", "FieldsV1".into());
-    set("fieldsV1", owner.set.encode());
+    set("fieldsV1", fields);
     set("manager", key.manager.into());
     set("operation", key.operation.as_str().into());
     if !key.subresource.is_empty() {
@@ -167,7 +200,7 @@ pub(super) fn cap(managers: &mut Managers) {
             continue;
         }
         if let (Some(merged), Some(owner)) = (managers.remove(&key), managers.get_mut(&bucket)) {
-            owner.set = std::mem::take(&mut owner.set).union(&merged.set);
+            owner.gain(&merged.set);
             owner.time = merged.time;
             count -= 1;
         }

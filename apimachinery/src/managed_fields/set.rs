@@ -135,6 +135,27 @@ impl Set {
         Set { nodes: nodes.collect() }
     }
 
+    /// Whether the sets have a path in common.
+    pub fn intersects(&self, other: &Set) -> bool {
+        let (few, many) = if self.nodes.len() < other.nodes.len() { (self, other) } else { (other, self) };
+        few.nodes.iter().any(|(key, node)| {
+            let other = many.nodes.get(key);
+            other.is_some_and(|other| (node.member && other.member) || node.below.intersects(&other.below))
+        })
+    }
+
+    /// Takes away the paths that the other has.
+    pub fn subtract(&mut self, other: &Set) {
+        for (key, taken) in &other.nodes {
+            let Some(node) = self.nodes.get_mut(key) else { continue };
+            node.member &= !taken.member;
+            node.below.subtract(&taken.below);
+            if node.is_empty() {
+                self.nodes.remove(key);
+            }
+        }
+    }
+
     /// The paths of this set that the other does not have.
     #[must_use]
     pub fn difference(&self, other: &Set) -> Set {
@@ -223,6 +244,10 @@ mod tests {
         assert_eq!(a.difference(&b).encode(), json!({"f:a": {}, "f:b": {".": {}, "f:d": {}}}));
         assert_eq!(a.intersection(&b).encode(), json!({"f:b": {"f:c": {}}}));
         assert_eq!(b.recursive_difference(&set(json!({"f:b": {}}))).encode(), json!({"f:e": {}}));
+        assert!(a.intersects(&b) && !a.intersects(&set(json!({"f:b": {"f:x": {}}, "f:e": {}}))));
+        let mut rest = a.clone();
+        rest.subtract(&b);
+        assert_eq!(rest, a.difference(&b));
         assert_eq!(a.clone().union(&b).encode(), json!({"f:a": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}, "f:e": {}}));
     }
 }
