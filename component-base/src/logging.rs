@@ -16,9 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 const DEBUG_VERBOSITY: u8 = 4;
 /// From this `-v` on, our crates log at trace level and libraries at debug level.
 const TRACE_VERBOSITY: u8 = 6;
-/// Libraries whose own logs are only of use when one debugs them.
+/// Libraries whose own logs are only of use when one debugs them. A name stands for all that begin with it: `kube` alone would silence
+/// `kube_proxy` and `kubelet`.
 const LIBRARIES: &[&str] =
-    &["h2", "hyper", "hyper_util", "kube", "kube_client", "kube_runtime", "rustls", "tonic", "tower"];
+    &["h2", "hyper", "hyper_util", "kube_client", "kube_core", "kube_runtime", "rustls", "tonic", "tower"];
 
 /// `--logging-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

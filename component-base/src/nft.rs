@@ -33,6 +33,9 @@ pub enum Error {
 pub trait Nft: Send + Sync {
     /// Applies one script as one transaction.
     async fn apply(&self, script: &str) -> Result<(), Error>;
+
+    /// What is there, in nft's words with handles: `chain ip filter FORWARD`, for example. Fails if it is not there.
+    async fn list(&self, what: &str) -> Result<String, Error>;
 }
 
 /// The `nft` program, which reads the script from its standard input.
@@ -57,21 +60,21 @@ impl Program {
 /// The longest part of nft's complaint that is passed on: it repeats the commands it refuses.
 const MAX_MESSAGE: usize = 2000;
 
-#[async_trait]
-impl Nft for Program {
-    async fn apply(&self, script: &str) -> Result<(), Error> {
+impl Program {
+    /// Runs one script, and gives what nft printed.
+    async fn run(&self, script: &str) -> Result<String, Error> {
         let program = self.command.first().map_or("nft", String::as_str);
         let mut child = Command::new(program)
             .args(self.command.iter().skip(1))
-            .args(["-f", "-"])
+            .args(["--handle", "-f", "-"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| Error::Spawn { program: program.to_owned(), source })?;
         let mut stdin = child.stdin.take().ok_or_else(|| Error::Pipe(std::io::ErrorKind::BrokenPipe.into()))?;
-        // nft reads all of its input before it complains, so writing first cannot block on its output.
+        // nft reads all of its input before it does or says anything, so writing first cannot block on its output.
         let written = async {
             stdin.write_all(script.as_bytes()).await?;
             stdin.shutdown().await
@@ -83,6 +86,18 @@ impl Nft for Program {
             let message: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_MESSAGE).collect();
             return Err(Error::Refused { message });
         }
-        written.map_err(Error::Pipe)
+        written.map_err(Error::Pipe)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+#[async_trait]
+impl Nft for Program {
+    async fn apply(&self, script: &str) -> Result<(), Error> {
+        self.run(script).await.map(drop)
+    }
+
+    async fn list(&self, what: &str) -> Result<String, Error> {
+        self.run(&format!("list {what}\n")).await
     }
 }

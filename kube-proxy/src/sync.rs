@@ -103,8 +103,8 @@ impl Syncer {
     /// Another program may have removed the table: then it is built again.
     async fn look_for_table(&self) {
         for family in &self.families {
-            let look = format!("list chain {} {TABLE} services", family.nft());
-            if let Err(error) = self.nft.apply(&look).await {
+            let look = format!("chain {} {TABLE} services", family.nft());
+            if let Err(error) = self.nft.list(&look).await {
                 tracing::warn!(%error, family = family.nft(), "the table is gone, and will be rebuilt");
                 self.proxier.lock().failed();
             }

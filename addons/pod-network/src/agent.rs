@@ -65,7 +65,18 @@ impl Agent {
     async fn set_rules(&mut self, network: &Network) -> Result<(), Error> {
         if self.rules != network.rules {
             self.nft.apply(&network.rules).await?;
+            self.let_through(network).await?;
             self.rules.clone_from(&network.rules);
+        }
+        Ok(())
+    }
+
+    /// Where iptables has a forward chain, Pods' traffic must pass it.
+    async fn let_through(&self, network: &Network) -> Result<(), Error> {
+        for (family, ranges) in &network.forwarded {
+            // No such chain is the rule: nothing drops then.
+            let Ok(chain) = self.nft.list(&format!("chain {family} filter FORWARD")).await else { continue };
+            self.nft.apply(&plan::forward_rules(family, ranges, &chain)).await?;
         }
         Ok(())
     }
@@ -100,6 +111,12 @@ impl Agent {
             self.kernel.delete_route(to, via).await?;
         }
         self.nft.apply(&plan::remove_rules()).await?;
+        for family in ["ip", "ip6"] {
+            let Ok(chain) = self.nft.list(&format!("chain {family} filter FORWARD")).await else { continue };
+            if let Some(script) = plan::remove_forward_rules(family, &chain) {
+                self.nft.apply(&script).await?;
+            }
+        }
         self.kernel.remove_link(&self.settings.bridge).await?;
         Ok(())
     }

@@ -57,6 +57,8 @@ pub struct Network {
     pub routes: BTreeMap<IpNet, IpAddr>,
     /// One nftables transaction that replaces our tables.
     pub rules: String,
+    /// For each family the Pods' ranges, which a machine's packet filter must let through.
+    pub forwarded: BTreeMap<Family, Vec<String>>,
     pub conflist: String,
 }
 
@@ -67,6 +69,7 @@ pub fn network(settings: &Settings, nodes: &BTreeMap<String, NodeView>) -> Optio
         gateways: own.pod_cidrs.iter().filter_map(gateway).collect(),
         routes: routes(settings, nodes),
         rules: rules(settings, own),
+        forwarded: forwarded(settings, own),
         conflist: cni::conflist(settings, &own.pod_cidrs),
     })
 }
@@ -137,6 +140,49 @@ fn rules(settings: &Settings, own: &NodeView) -> String {
         ));
     }
     text
+}
+
+/// nft's name of an address family.
+pub type Family = &'static str;
+
+/// The chain of ours in the table that iptables' rules are in.
+pub const FILTER_CHAIN: &str = "POD-NETWORK";
+
+fn forwarded(settings: &Settings, own: &NodeView) -> BTreeMap<Family, Vec<String>> {
+    let all = || settings.cluster_cidrs.iter().chain(&own.pod_cidrs);
+    let of = |v4: bool| merged(all().filter(|r| r.addr().is_ipv4() == v4));
+    [("ip", of(true)), ("ip6", of(false))].into_iter().filter(|(_, ranges)| !ranges.is_empty()).collect()
+}
+
+/// Docker, and others, drop what they do not know in iptables' forward chain. Where there is such a chain, it is told to let Pods' traffic
+/// through. `chain` is the chain as nft lists it.
+pub fn forward_rules(family: Family, ranges: &[String], chain: &str) -> String {
+    let (table, ranges) = (format!("{family} filter"), ranges.join(", "));
+    let mut text = format!(
+        "add chain {table} {FILTER_CHAIN}\nflush chain {table} {FILTER_CHAIN}\n\
+         add rule {table} {FILTER_CHAIN} {family} saddr {{ {ranges} }} counter accept\n\
+         add rule {table} {FILTER_CHAIN} {family} daddr {{ {ranges} }} counter accept\n"
+    );
+    if our_jump(chain).is_none() {
+        text.push_str(&format!("insert rule {table} FORWARD counter jump {FILTER_CHAIN}\n"));
+    }
+    text
+}
+
+/// The reverse of `forward_rules`; nothing if there is nothing of ours.
+pub fn remove_forward_rules(family: Family, chain: &str) -> Option<String> {
+    let handle = our_jump(chain)?;
+    let table = format!("{family} filter");
+    Some(format!(
+        "delete rule {table} FORWARD handle {handle}\nflush chain {table} {FILTER_CHAIN}\ndelete chain {table} {FILTER_CHAIN}\n"
+    ))
+}
+
+/// The handle of the rule that leads to our chain.
+fn our_jump(chain: &str) -> Option<u64> {
+    let jump = format!(" jump {FILTER_CHAIN} ");
+    let line = chain.lines().find(|line| line.contains(&jump))?;
+    line.split("# handle ").nth(1)?.trim().parse().ok()
 }
 
 /// A transaction that removes our tables, whether they are there or not.
@@ -223,6 +269,20 @@ mod tests {
             ]
         );
         assert!(route_changes(&wanted, &wanted).is_empty());
+    }
+
+    #[test]
+    fn iptables_forward_chain_is_told_once_and_untold() {
+        let ranges = network(&settings(), &nodes()).unwrap().forwarded["ip"].clone();
+        assert_eq!(ranges, ["10.244.0.0/16"]);
+        let chain = "table ip filter {\n\tchain FORWARD { # handle 2\n\t\ttype filter hook forward priority filter; policy drop;\n";
+        let told = format!("{chain}\t\tcounter packets 0 bytes 0 jump POD-NETWORK # handle 17\n\t}}\n}}\n");
+        assert!(
+            forward_rules("ip", &ranges, chain).ends_with("insert rule ip filter FORWARD counter jump POD-NETWORK\n")
+        );
+        assert!(!forward_rules("ip", &ranges, &told).contains("insert"));
+        assert_eq!(remove_forward_rules("ip", chain), None);
+        assert!(remove_forward_rules("ip", &told).unwrap().starts_with("delete rule ip filter FORWARD handle 17\n"));
     }
 
     #[test]

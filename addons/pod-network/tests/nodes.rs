@@ -195,7 +195,11 @@ fn nodes() -> BTreeMap<String, NodeView> {
 #[test]
 fn pods_reach_each_other_as_they_are_and_the_outside_as_their_node() {
     let mut w = World::new();
+    // The first node has a packet filter that drops what it does not know, as Docker makes it.
+    w.output("n1", "iptables -P FORWARD DROP");
     w.agent("n1", &nodes());
+    w.agent("n1", &nodes());
+    assert_eq!(w.output("n1", "iptables -S FORWARD").matches("-j POD-NETWORK").count(), 1);
     w.agent("n2", &nodes());
     let (a, b, c) = (w.pod("n1", "a"), w.pod("n1", "b"), w.pod("n2", "c"));
     assert!(a.to_string().starts_with("10.244.1.") && b.to_string().starts_with("10.244.1."));
@@ -255,7 +259,12 @@ fn a_changed_range_moves_the_bridge_and_cleanup_leaves_nothing() {
     assert!(addresses.contains("10.244.7.1/24") && !addresses.contains("10.244.1.1"), "{addresses}");
     assert!(w.output("n1", "nft list table ip pod-network").contains("10.244.7.0/24"));
 
+    w.output("n1", "iptables -P FORWARD DROP");
+    w.agent("n1", &changed);
+    assert!(w.output("n1", "iptables -S").contains("POD-NETWORK"));
+
     w.with_agent("n1", async |agent| agent.cleanup().await.unwrap());
+    assert!(!w.output("n1", "iptables -S").contains("POD-NETWORK"));
     assert!(!w.output("n1", "ip link").contains("cni0"));
     assert!(!w.output("n1", "ip route show").contains("10.244."));
     assert!(!w.output("n1", "nft list tables").contains("pod-network"));

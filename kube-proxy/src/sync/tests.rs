@@ -22,6 +22,10 @@ impl Nft for Recorder {
         *refuse -= 1;
         Err(nft::Error::Refused { message: "no".into() })
     }
+
+    async fn list(&self, what: &str) -> Result<String, nft::Error> {
+        self.apply(&format!("list {what}")).await.map(|()| String::new())
+    }
 }
 
 struct NoConntrack;
