@@ -1,0 +1,244 @@
+//! The controllers against a real API server on a real etcd, with TLS, RBAC and each controller's own service account.
+
+#[path = "support/fleet.rs"]
+mod fleet;
+
+use anyhow::Result;
+use e2e::{ControlPlane, Options};
+use fleet::{BROKEN_IMAGE, Fleet, is_ready, node_of, until};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+async fn control_plane(flags: &[(&str, &str)]) -> Result<ControlPlane> {
+    let controller_manager_flags =
+        flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    ControlPlane::start_with(Options { controller_manager: true, controller_manager_flags, ..Options::default() }).await
+}
+
+fn template(app: &str, image: &str) -> Value {
+    json!({
+        "metadata": { "labels": { "app": app } },
+        "spec": { "containers": [{ "name": "c", "image": image, "ports": [{ "name": "web", "containerPort": 8080 }] }] },
+    })
+}
+
+async fn create<K>(client: &Client, object: Value) -> Result<()>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), "default");
+    api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+    Ok(())
+}
+
+async fn create_deployment(client: &Client, replicas: i32) -> Result<Api<Deployment>> {
+    create::<Deployment>(
+        client,
+        json!({
+            "metadata": { "name": "web" },
+            "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": "web" } }, "template": template("web", "one") },
+        }),
+    )
+    .await?;
+    Ok(Api::namespaced(client.clone(), "default"))
+}
+
+async fn change(api: &Api<Deployment>, spec: Value) -> Result<()> {
+    api.patch("web", &PatchParams::default(), &Patch::Strategic(json!({ "spec": spec }))).await?;
+    Ok(())
+}
+
+fn image(name: &str) -> Value {
+    json!({ "template": { "spec": { "containers": [{ "name": "c", "image": name }] } } })
+}
+
+/// Whether the newest state was seen, and all of this many pods are new and available.
+fn is_complete(deployment: &Deployment, replicas: i32) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    status.observed_generation == deployment.metadata.generation
+        && [status.replicas, status.updated_replicas, status.available_replicas].map(|count| count.unwrap_or(0))
+            == [replicas; 3]
+}
+
+async fn complete(api: &Api<Deployment>, replicas: i32) -> Result<Deployment> {
+    let done =
+        until("rollout", api.clone(), "web", |found| found.is_some_and(|found| is_complete(found, replicas))).await?;
+    Ok(done.expect("it was looked at"))
+}
+
+fn reason(status: &DeploymentStatus, type_: &str) -> Option<String> {
+    status.conditions.iter().flatten().find(|condition| condition.type_ == type_)?.reason.clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_scales_rolls_stops_at_a_bad_image_and_rolls_back() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1", "n2"]).await?;
+    let service = json!({ "metadata": { "name": "web" }, "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "web" }] } });
+    create::<Service>(&client, service).await?;
+    let api = create_deployment(&client, 1).await?;
+    complete(&api, 1).await?;
+    change(&api, json!({ "replicas": 20 })).await?;
+    complete(&api, 20).await?;
+    change(&api, json!({ "replicas": 3 })).await?;
+    complete(&api, 3).await?;
+    fleet.until("three pods are left", "web", |pods| pods.len() == 3).await?;
+
+    change(&api, image("two")).await?;
+    let rolled = complete(&api, 3).await?;
+    assert_eq!(rolled.annotations()["deployment.kubernetes.io/revision"], "2");
+
+    let mut broken = image(BROKEN_IMAGE);
+    broken["progressDeadlineSeconds"] = json!(3);
+    change(&api, broken).await?;
+    let stuck = until("the bad image is noticed", api.clone(), "web", |found| {
+        let status = found.and_then(|found| found.status.clone()).unwrap_or_default();
+        reason(&status, "Progressing").as_deref() == Some("ProgressDeadlineExceeded")
+    })
+    .await?
+    .expect("it was looked at");
+    let status = stuck.status.unwrap_or_default();
+    assert_eq!((status.available_replicas, status.updated_replicas), (Some(3), Some(1)), "the old pods stay");
+
+    change(&api, image("two")).await?;
+    let back = complete(&api, 3).await?;
+    assert_eq!(back.annotations()["deployment.kubernetes.io/revision"], "4");
+    fleet
+        .until("only good pods are left", "web", |pods| pods.len() == 3 && pods.iter().all(|pod| is_ready(pod)))
+        .await?;
+    endpoints_show(&client, &fleet).await
+}
+
+/// Endpoints and slices have exactly the addresses of the pods.
+async fn endpoints_show(client: &Client, fleet: &Fleet) -> Result<()> {
+    let mut wanted: Vec<String> =
+        fleet.pods("web").iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.clone()).collect();
+    wanted.sort();
+    until("endpoints", Api::<Endpoints>::namespaced(client.clone(), "default"), "web", |found| {
+        let subsets = found.and_then(|found| found.subsets.clone()).unwrap_or_default();
+        let mut shown: Vec<String> =
+            subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default()).map(|one| one.ip).collect();
+        shown.sort();
+        shown == wanted
+    })
+    .await?;
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    let listed = slices.list(&ListParams::default().labels("kubernetes.io/service-name=web")).await?;
+    let name = listed.items.first().map(|slice| slice.name_any()).unwrap_or_default();
+    assert_eq!(listed.items.len(), 1);
+    until("slice", slices, &name, |found| {
+        let endpoints = found.and_then(|found| found.endpoints.clone()).unwrap_or_default();
+        let ready = endpoints
+            .into_iter()
+            .filter(|one| one.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true)));
+        let mut shown: Vec<String> = ready.flat_map(|one| one.addresses).collect();
+        shown.sort();
+        shown == wanted
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_stops_matching_is_released_and_one_that_matches_is_adopted() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1"]).await?;
+    let api = create_deployment(&client, 2).await?;
+    complete(&api, 2).await?;
+    fleet.until("two pods", "web", |pods| pods.len() == 2).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let first = fleet.pods("web")[0].clone();
+    let relabel = |app: &str| Patch::Merge(json!({ "metadata": { "labels": { "app": app } } }));
+    pods.patch(&first.name_any(), &PatchParams::default(), &relabel("other")).await?;
+    until("the pod is released", pods.clone(), &first.name_any(), |found| {
+        found.is_some_and(|found| found.owner_references().is_empty())
+    })
+    .await?;
+    fleet
+        .until("another took its place", "web", |pods| pods.len() == 2 && pods.iter().all(|pod| is_ready(pod)))
+        .await?;
+    pods.patch(&first.name_any(), &PatchParams::default(), &relabel("web")).await?;
+    fleet
+        .until("of three one goes", "web", |pods| {
+            pods.len() == 2 && pods.iter().all(|pod| !pod.owner_references().is_empty())
+        })
+        .await?;
+    let sets: Api<ReplicaSet> = Api::namespaced(client, "default");
+    assert_eq!(sets.list(&ListParams::default()).await?.items.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_set_follows_nodes_and_updates_them_and_nodes_get_ranges() -> Result<()> {
+    let plane = control_plane(&[("allocate-node-cidrs", "true"), ("cluster-cidr", "10.244.0.0/16")]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1", "n2"]).await?;
+    let set = json!({
+        "metadata": { "name": "agent" },
+        "spec": { "selector": { "matchLabels": { "app": "agent" } }, "template": template("agent", "one") },
+    });
+    create::<DaemonSet>(&client, set).await?;
+    let api: Api<DaemonSet> = Api::namespaced(client.clone(), "default");
+    let covers = |nodes: i32| {
+        move |found: Option<&DaemonSet>| {
+            let status = found.and_then(|found| found.status.clone()).unwrap_or_default();
+            (status.desired_number_scheduled, status.number_available, status.updated_number_scheduled)
+                == (nodes, Some(nodes), Some(nodes))
+                && status.observed_generation == found.and_then(|found| found.metadata.generation)
+        }
+    };
+    until("a pod on each node", api.clone(), "agent", covers(2)).await?;
+    fleet.add("n3").await?;
+    until("a pod on the new node", api.clone(), "agent", covers(3)).await?;
+    api.patch("agent", &PatchParams::default(), &Patch::Strategic(json!({ "spec": image("two") }))).await?;
+    until("the update", api, "agent", covers(3)).await?;
+    let nodes: Api<Node> = Api::all(client);
+    let mut ranges = Vec::new();
+    for name in ["n1", "n2", "n3"] {
+        let has_range = |found: Option<&Node>| found.and_then(|found| found.spec.as_ref()?.pod_cidr.clone()).is_some();
+        let node = until("a range", nodes.clone(), name, has_range).await?.expect("it was looked at");
+        ranges.push(node.spec.unwrap_or_default().pod_cidr.unwrap_or_default());
+    }
+    ranges.sort();
+    assert_eq!(ranges, ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_a_lost_node_are_replaced_and_the_node_is_taken_back() -> Result<()> {
+    let plane = control_plane(&[("node-monitor-grace-period", "4s"), ("node-monitor-period", "1s")]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1", "n2"]).await?;
+    let api = create_deployment(&client, 4).await?;
+    let short = ["not-ready", "unreachable"].map(|key| {
+        json!({ "key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1 })
+    });
+    change(&api, json!({ "template": { "spec": { "tolerations": short } } })).await?;
+    complete(&api, 4).await?;
+    fleet.until("pods on both nodes", "web", |pods| pods.iter().any(|pod| node_of(pod) == Some("n2"))).await?;
+    fleet.lose("n2");
+    let nodes: Api<Node> = Api::all(client.clone());
+    let evicts = |found: Option<&Node>| {
+        let taints = found.and_then(|found| found.spec.as_ref()?.taints.clone()).unwrap_or_default();
+        taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable" && taint.effect == "NoExecute")
+    };
+    until("the loss is noticed", nodes.clone(), "n2", evicts).await?;
+    let elsewhere = |pod: &std::sync::Arc<Pod>| node_of(pod) == Some("n1") && is_ready(pod);
+    fleet.until("the pods run elsewhere", "web", |pods| pods.len() == 4 && pods.iter().all(elsewhere)).await?;
+    fleet.find("n2");
+    let clean = |found: Option<&Node>| {
+        found.is_some_and(|found| found.spec.as_ref().and_then(|spec| spec.taints.as_ref()).is_none_or(Vec::is_empty))
+    };
+    until("the node is taken back", nodes, "n2", clean).await?;
+    Ok(())
+}
