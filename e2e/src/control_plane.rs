@@ -388,10 +388,10 @@ async fn wait_for_port(process: &mut Process, port: u16) -> Result<()> {
 
 impl Ports {
     /// Ports that are free now. Held together, so that they differ. They lie below the range of outgoing connections,
-    /// so that no client takes one before its server does.
+    /// so that no client takes one before its server does. Tests that start together have process ids next to each other.
     fn free() -> Result<Self> {
         let mut held = Vec::new();
-        let start = 10_000 + std::process::id() % 20_000;
+        let start = 10_000 + std::process::id().wrapping_mul(8) % 20_000;
         for candidate in (start..32_000).chain(10_000..start) {
             let port = u16::try_from(candidate)?;
             if let Ok(listener) = TcpListener::bind((LOOPBACK, port)) {
