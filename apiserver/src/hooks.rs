@@ -76,7 +76,7 @@ impl<'a> Own<'a> {
             user: &self.user,
             warnings: Default::default(),
         };
-        let writer = Writer { manager: "kube-apiserver".into() };
+        let writer = Writer { manager: "kube-apiserver".into(), applies: false };
         match plan {
             Plan::Nothing => Ok(()),
             Plan::Create(value) => call.create_value(call.conform(value)?, writer).await.map(|_| ()),

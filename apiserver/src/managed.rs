@@ -2,7 +2,8 @@
 //!
 //! Kubernetes documentation, "Server-Side Apply".
 
-use apimachinery::{ApiError, meta};
+use apimachinery::managed_fields::{self, Set};
+use apimachinery::{ApiError, time};
 use http::header::USER_AGENT;
 use serde_json::Value;
 
@@ -15,6 +16,8 @@ const MAX_NAME: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
     pub manager: String,
+    /// Whether this is a server-side apply.
+    pub applies: bool,
 }
 
 impl Writer {
@@ -35,20 +38,44 @@ impl Writer {
             )));
         }
         if !given.is_empty() {
-            return Ok(Writer { manager: given.to_owned() });
+            return Ok(Writer { manager: given.to_owned(), applies: false });
         }
         let agent = call.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
         let manager: String = agent.split('/').next().unwrap_or(agent).chars().take(MAX_NAME).collect();
-        Ok(Writer { manager })
+        Ok(Writer { manager, applies: false })
     }
 }
 
-/// A new object starts with what its client says of managers taken away.
-pub fn track_create(_call: &Call<'_>, value: &mut Value, _writer: &Writer) {
-    meta::metadata_mut(value).remove("managedFields");
+/// Notes what the writer changed between two states of an object; `live` is null where it is being created. An applied object
+/// has its managers already.
+pub fn track(call: &Call<'_>, live: &Value, value: Value, writer: &Writer) -> Value {
+    if writer.applies {
+        return value;
+    }
+    let reset = managed_fields::reset_fields(&call.served.resource, &call.info.subresource);
+    let now = time::now_rfc3339();
+    managed_fields::update(call.stored_type(), live, value, &writer.fields(call, &now, &reset))
 }
 
-/// An update keeps the managers that are there.
-pub fn track_update(_call: &Call<'_>, value: &mut Value, old: &Value, _writer: &Writer) {
-    meta::set_managed_fields(value, meta::managed_fields(old).to_vec());
+impl Writer {
+    fn fields<'a>(&'a self, call: &'a Call<'_>, now: &'a str, reset: &'a Set) -> managed_fields::Writer<'a> {
+        managed_fields::Writer {
+            manager: &self.manager,
+            subresource: &call.info.subresource,
+            api_version: &call.served.api_version,
+            now,
+            reset,
+        }
+    }
+
+    /// Lays an applied configuration over the live object, which is null where there is none.
+    ///
+    /// # Errors
+    /// `Conflict` with every owner of a field that others manage; `BadRequest` for configurations that cannot be merged.
+    pub fn apply(&self, call: &Call<'_>, live: &Value, applied: &Value, force: bool) -> Result<Value, ApiError> {
+        let reset = managed_fields::reset_fields(&call.served.resource, &call.info.subresource);
+        let now = time::now_rfc3339();
+        let fields = self.fields(call, &now, &reset);
+        Ok(managed_fields::apply(&call.served.resource.ty, live, applied, &fields, force)?)
+    }
 }

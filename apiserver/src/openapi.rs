@@ -1,17 +1,100 @@
-//! The OpenAPI documents of what is served.
+//! The OpenAPI documents of what is served: version 3 per group and version, version 2 for everything, with entity tags.
+//!
+//! Kubernetes documentation, "The Kubernetes API", OpenAPI interface definition; KEP-2896.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use apimachinery::ApiError;
-use http::{HeaderMap, Response};
+use apimachinery::openapi;
+use apimachinery::schema::Resource;
+use bytes::Bytes;
+use component_base::version;
+use http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::body::Body;
+use crate::respond;
+use crate::served::Resources;
 use crate::server::unknown_path;
 
-/// The documents, made on first use.
+/// A document with its tag.
+struct Document {
+    body: Bytes,
+    tag: String,
+}
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let body = Bytes::from(value.to_string());
+        let tag = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
+        Document { body, tag }
+    }
+
+    fn answer(&self, headers: &HeaderMap) -> Response<Body> {
+        let quoted = format!("\"{}\"", self.tag);
+        let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == quoted.as_bytes());
+        let mut response = if known {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            respond::with_type(StatusCode::OK, "application/json", self.body.clone())
+        };
+        if let Ok(tag) = HeaderValue::from_str(&quoted) {
+            response.headers_mut().insert(ETAG, tag);
+        }
+        response
+    }
+}
+
+/// The documents, each made when it is first asked for.
 #[derive(Default)]
-pub struct Documents {}
+pub struct Documents {
+    v2: OnceLock<Document>,
+    v3: OnceLock<BTreeMap<String, Document>>,
+}
+
+/// `api/v1`, `apis/apps/v1`.
+fn path_of(resource: &Resource) -> String {
+    if resource.group.is_empty() { format!("api/{}", resource.version) } else { format!("apis/{}", resource.api_version()) }
+}
+
+fn v3_documents(resources: &Resources) -> BTreeMap<String, Document> {
+    let mut groups: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+    for served in resources.iter() {
+        groups.entry(path_of(&served.resource)).or_default().push(&served.resource);
+    }
+    let document = |(path, rows): (String, Vec<&Resource>)| (path, Document::new(&openapi::v3(version::GIT_VERSION, &rows)));
+    groups.into_iter().map(document).collect()
+}
 
 impl Documents {
-    pub fn answer(&self, _path: &str, _headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
-        Ok(unknown_path())
+    /// Answers `/openapi/v2`, `/openapi/v3` and `/openapi/v3/<group and version>`.
+    pub fn answer(&self, resources: &Resources, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+        let path = path.trim_matches('/');
+        if path == "openapi/v2" {
+            let all = || resources.iter().map(|served| &*served.resource).collect::<Vec<_>>();
+            let document = self.v2.get_or_init(|| Document::new(&openapi::v2(version::GIT_VERSION, &all())));
+            return Ok(document.answer(headers));
+        }
+        let documents = self.v3.get_or_init(|| v3_documents(resources));
+        match path.strip_prefix("openapi/v3") {
+            Some("") => {
+                let entry = |(path, document): (&String, &Document)| {
+                    let url = format!("/openapi/v3/{path}?hash={}", document.tag);
+                    (path.clone(), json!({"serverRelativeURL": url}))
+                };
+                let paths: serde_json::Map<String, Value> = documents.iter().map(entry).collect();
+                Ok(respond::json(&json!({"paths": paths})))
+            }
+            Some(rest) => match documents.get(rest.trim_start_matches('/')) {
+                Some(document) => Ok(document.answer(headers)),
+                None => Ok(unknown_path()),
+            },
+            None => Ok(unknown_path()),
+        }
     }
 }

@@ -44,14 +44,14 @@ impl Call<'_> {
     }
 
     async fn create_once(&self, value: Value, dry_run: bool, writer: &Writer) -> Result<Arc<Object>, ApiError> {
-        let mut value = self.internalize(value);
+        let value = self.internalize(value);
+        let mut value = managed::track(self, &Value::Null, value, writer);
         let name = meta::name(&value).to_owned();
         let options = Value::Null;
         let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
         self.server.admission.admit(&attributes, &mut value, None).await?;
         self.served.strategy.default(&mut value);
         self.served.strategy.prepare_for_create(&mut value);
-        managed::track_create(self, &mut value, writer);
         self.check(&name, self.served.strategy.validate(&value))?;
         self.warnings.add(self.served.strategy.warnings(&value, None));
         self.check_escalation(&value, None)?;

@@ -45,7 +45,7 @@ pub async fn answer(
             let keys = apiserver_auth::tokens::discovery::jwks(&server.authentication.keys);
             Ok(respond::with_type(StatusCode::OK, "application/jwk-set+json", Bytes::from(keys.to_string())))
         }
-        ["openapi", ..] => server.openapi.answer(path, headers),
+        ["openapi", ..] => server.openapi.answer(&server.resources, path, headers),
         ["api" | "apis", ..] => discovery(server, &segments, headers),
         _ => Ok(unknown_path()),
     }

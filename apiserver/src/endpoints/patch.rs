@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use apimachinery::codec::{json, yaml};
+use apimachinery::field::{Error, Path};
 use apimachinery::patch::{json as json_patch, merge, strategic};
 use apimachinery::schema::Type;
-use apimachinery::{ApiError, meta};
+use apimachinery::{ApiError, Reason, meta};
 use apiserver_storage::Object;
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use super::update::Part;
 use super::write::Call;
 use crate::managed::Writer;
 use crate::negotiate;
+
+/// The media type of server-side apply.
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// A patch that has been read.
 pub enum Patch {
@@ -28,10 +32,7 @@ impl Patch {
     /// Reads a patch of a media type.
     pub fn parse(media_type: &str, body: &[u8]) -> Result<Self, ApiError> {
         let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding patch: {error}"));
-        let value = match media_type {
-            "application/apply-patch+yaml" => yaml::decode(body).map_err(|error| bad(&error))?,
-            _ => json::decode(body).map_err(|error| bad(&error))?,
-        };
+        let value = json::decode(body).map_err(|error| bad(&error))?;
         match media_type {
             "application/json-patch+json" => Ok(Patch::Json(value)),
             "application/merge-patch+json" => Ok(Patch::Merge(value)),
@@ -60,6 +61,12 @@ impl Call<'_> {
     /// `UnsupportedMediaType`, `BadRequest`, `NotFound`, `Conflict`, `Invalid`, and what admission says.
     pub async fn patch(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
         let media_type = negotiate::patch_type(self.headers)?;
+        if media_type == APPLY {
+            return self.apply(body, part).await;
+        }
+        if self.query.has("force") {
+            return Err(invalid_option(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch")));
+        }
         let writer = Writer::of(self)?;
         let dry_run = self.dry_run()?;
         let patch = Patch::parse(media_type, body)?;
@@ -76,6 +83,36 @@ impl Call<'_> {
             self.replace(&current, value, part, dry_run, writer).await
         };
         Ok(self.modify(&self.info.name, dry_run, change).await?.object)
+    }
+
+    /// Server-side apply: creates the object, or lays the configuration over the one that is there.
+    async fn apply(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
+        if self.query.get("fieldManager").is_empty() {
+            let error = Error::required(&Path::new("fieldManager"), "is required for apply patch");
+            return Err(invalid_option(error));
+        }
+        let writer = Writer { applies: true, ..Writer::of(self)? };
+        let force = self.query.flag("force");
+        let dry_run = self.dry_run()?;
+        let applied = yaml::decode(body).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+        let (applied, writer) = (&applied, &writer);
+        let change = |current: Arc<Object>| async move {
+            let base = self.to_served(&current);
+            let version = meta::resource_version(applied);
+            if !version.is_empty() {
+                self.check_version(&current, Some(parse_version(version)?))?;
+            }
+            let merged = writer.apply(self, &base, applied, force)?;
+            self.check_identity(&base, &merged)?;
+            self.replace(&current, self.conform(merged)?, part, dry_run, writer).await
+        };
+        match self.modify(&self.info.name, dry_run, change).await {
+            Err(error) if error.code() == 404 && part == Part::Main && error.is(Reason::NotFound) => {
+                let merged = writer.apply(self, &Value::Null, applied, force)?;
+                self.create_value(self.conform(merged)?, writer.clone()).await
+            }
+            modified => Ok(modified?.object),
+        }
     }
 
     /// The object in the served version.
@@ -105,4 +142,8 @@ impl Call<'_> {
         }
         Ok(())
     }
+}
+
+fn invalid_option(error: Error) -> ApiError {
+    ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[error])
 }

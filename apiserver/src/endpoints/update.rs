@@ -123,7 +123,8 @@ impl Call<'_> {
                 format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&old));
             return Err(ApiError::conflict(self.group(), self.plural(), name, &detail));
         }
-        let mut value = self.internalize(value);
+        let value = self.internalize(value);
+        let mut value = managed::track(self, &old, value, writer);
         meta::set_resource_version(&mut value, meta::resource_version(&old));
         let strategy = self.served.strategy;
         let prepare = |value: &mut Value| match part {
@@ -139,7 +140,6 @@ impl Call<'_> {
         self.server.admission.admit(&attributes, &mut value, Some(&old)).await?;
         strategy.default(&mut value);
         prepare(&mut value);
-        managed::track_update(self, &mut value, &old, writer);
         let errors = match part {
             Part::Main => strategy.validate_update(&value, &old),
             Part::Status => strategy.validate_status_update(&value, &old),

@@ -136,7 +136,8 @@ impl Call<'_> {
         value
     }
 
-    fn stored_type(&self) -> &Type {
+    /// The type that the object is stored in.
+    pub fn stored_type(&self) -> &Type {
         match self.served.conversion {
             None => &self.served.resource.ty,
             Some(_) => self.server.stored_type(self.served),
