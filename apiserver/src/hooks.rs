@@ -189,6 +189,10 @@ async fn kubernetes_service(server: &Server, settings: &Settings) -> Result<(), 
         "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": settings.port}]}});
     created(own.create_or("", "services", &service, if_missing(&service)).await)?;
+    if settings.advertise.is_loopback() {
+        // Endpoints may not be on the loopback; such a server is only for this machine.
+        return Ok(());
+    }
     let metadata = json!({"name": "kubernetes", "namespace": "default",
         "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
     let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
