@@ -93,7 +93,8 @@ impl Allocators {
         self.allocate(call, service, None, dry_run).await
     }
 
-    /// Allocates what a change of an object needs beyond what it has. What it no longer needs is given back at once.
+    /// Allocates what a change of an object needs beyond what it has. What it no longer needs is given back by [`Allocators::repair`]:
+    /// the change may still fail, and an address that is given back too early would be given twice.
     pub async fn update(
         &self,
         call: &Call<'_>,
@@ -105,13 +106,6 @@ impl Allocators {
             return Ok(());
         }
         self.allocate(call, service, Some(old), dry_run).await?.keep();
-        if !dry_run {
-            let kept_addresses = plan::addresses(service);
-            let gone: Vec<String> = plan::addresses(old).into_iter().filter(|a| !kept_addresses.contains(a)).collect();
-            let kept_ports = plan::node_ports(service);
-            let ports: Vec<u16> = plan::node_ports(old).into_iter().filter(|port| !kept_ports.contains(port)).collect();
-            self.give_back(&gone, &ports).await;
-        }
         Ok(())
     }
 

@@ -25,6 +25,5 @@ mod selection;
 mod served;
 mod server;
 mod stored;
-mod tables;
 
 pub use run::{run, run_blocking};

@@ -59,7 +59,11 @@ pub struct Documents {
 
 /// `api/v1`, `apis/apps/v1`.
 fn path_of(resource: &Resource) -> String {
-    if resource.group.is_empty() { format!("api/{}", resource.version) } else { format!("apis/{}", resource.api_version()) }
+    if resource.group.is_empty() {
+        format!("api/{}", resource.version)
+    } else {
+        format!("apis/{}", resource.api_version())
+    }
 }
 
 fn v3_documents(resources: &Resources) -> BTreeMap<String, Document> {
@@ -67,7 +71,8 @@ fn v3_documents(resources: &Resources) -> BTreeMap<String, Document> {
     for served in resources.iter() {
         groups.entry(path_of(&served.resource)).or_default().push(&served.resource);
     }
-    let document = |(path, rows): (String, Vec<&Resource>)| (path, Document::new(&openapi::v3(version::GIT_VERSION, &rows)));
+    let document =
+        |(path, rows): (String, Vec<&Resource>)| (path, Document::new(&openapi::v3(version::GIT_VERSION, &rows)));
     groups.into_iter().map(document).collect()
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use apimachinery::ApiError;
 use apimachinery::codec::{protobuf, yaml};
 use apimachinery::schema::{Schema, Type};
+use apimachinery::time::Moment;
+use apiserver_registry::printers;
 use apiserver_storage::Object;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
@@ -14,7 +16,6 @@ use serde_json::{Value, json};
 use crate::body::{Body, ListBody, Separators, put_varint, varint_len};
 use crate::negotiate::{Encoding, Form, Negotiated};
 use crate::served::Served;
-use crate::tables;
 
 /// What precedes every protobuf message (Kubernetes API concepts, "Protobuf encoding idl").
 const PROTOBUF_MAGIC: &[u8] = b"k8s\0";
@@ -256,12 +257,14 @@ impl Presenter {
     }
 
     fn table(&self, objects: &[&Object], position: &ListPosition, with_columns: bool) -> Value {
-        let columns = if with_columns { tables::columns() } else { Vec::new() };
+        let (group, resource) = (&self.served.resource.group, &self.served.resource.resource);
+        let columns = if with_columns { printers::columns(group, resource) } else { &[] };
+        let now = Moment::now();
         let rows: Vec<Value> = objects
             .iter()
             .map(|object| {
                 let value = self.served_value(object);
-                let cells = tables::row(&value);
+                let cells = printers::row(group, resource, &value, now);
                 match self.include_object {
                     IncludeObject::None => json!({"cells": cells}),
                     IncludeObject::Metadata => json!({"cells": cells, "object": metadata_only(object)}),
@@ -269,9 +272,15 @@ impl Presenter {
                 }
             })
             .collect();
+        let columns: Vec<Value> = columns.iter().map(column).collect();
         json!({"apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": position.metadata(),
             "columnDefinitions": columns, "rows": rows})
     }
+}
+
+fn column(column: &printers::Column) -> Value {
+    json!({"name": column.name, "type": column.type_, "format": column.format, "description": column.description,
+        "priority": column.priority})
 }
 
 /// The `PartialObjectMetadata` of an object.

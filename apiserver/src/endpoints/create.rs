@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use apimachinery::{ApiError, Reason, meta, names, time};
-use apiserver_admission::Operation;
+use apimachinery::{ApiError, Reason, meta, names, schema, time};
+use apiserver_admission::{Attributes, Operation};
 use apiserver_storage::{Object, Written};
 use serde_json::Value;
 
@@ -51,33 +51,44 @@ impl Call<'_> {
         let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
         self.server.admission.admit(&attributes, &mut value, None).await?;
         self.served.strategy.default(&mut value);
-        self.served.strategy.prepare_for_create(&mut value);
-        self.check(&name, self.served.strategy.validate(&value))?;
-        self.warnings.add(self.served.strategy.warnings(&value, None));
-        self.check_escalation(&value, None)?;
-        self.warnings.add(self.server.admission.validate(&attributes, Some(&value), None).await?);
         let allocation = self.server.allocators.create(self, &mut value, dry_run).await?;
-        let key = self.key(&name);
-        let json = to_stored(value)?;
-        if dry_run {
-            return match self.server.store.cache().get(&key) {
-                Some(_) => Err(ApiError::already_exists(self.group(), self.plural(), &name)),
-                None => dry(&key, &json, 0),
-            };
-        }
-        match self.server.store.create(&key, json, self.ttl()).await {
-            Ok(Written::Done(object)) => {
+        match self.store_new(value, &attributes, dry_run).await {
+            Ok(object) => {
                 allocation.keep();
                 Ok(object)
             }
-            Ok(Written::Conflict(_)) => {
-                allocation.release().await;
-                Err(ApiError::already_exists(self.group(), self.plural(), &name))
-            }
             Err(error) => {
                 allocation.release().await;
-                Err(error.into())
+                Err(error)
             }
+        }
+    }
+
+    /// Prepares, checks and writes an admitted object.
+    async fn store_new(
+        &self,
+        mut value: Value,
+        attributes: &Attributes<'_>,
+        dry_run: bool,
+    ) -> Result<Arc<Object>, ApiError> {
+        let name = attributes.name;
+        let strategy = self.served.strategy;
+        strategy.prepare_for_create(&mut value);
+        self.check(name, strategy.validate(&value))?;
+        schema::fill_zeros(self.stored_type(), &mut value);
+        self.warnings.add(strategy.warnings(&value, None));
+        self.check_escalation(&value, None)?;
+        self.warnings.add(self.server.admission.validate(attributes, Some(&value), None).await?);
+        let key = self.key(name);
+        let json = to_stored(value)?;
+        let exists = || ApiError::already_exists(self.group(), self.plural(), name);
+        if dry_run {
+            let found = self.server.store.cache().get(&key);
+            return if found.is_some() { Err(exists()) } else { dry(&key, &json, 0) };
+        }
+        match self.server.store.create(&key, json, self.ttl()).await? {
+            Written::Done(object) => Ok(object),
+            Written::Conflict(_) => Err(exists()),
         }
     }
 

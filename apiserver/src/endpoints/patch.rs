@@ -65,7 +65,10 @@ impl Call<'_> {
             return self.apply(body, part).await;
         }
         if self.query.has("force") {
-            return Err(invalid_option(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch")));
+            return Err(invalid_option(Error::forbidden(
+                &Path::new("force"),
+                "may not be specified for non-apply patch",
+            )));
         }
         let writer = Writer::of(self)?;
         let dry_run = self.dry_run()?;
@@ -94,7 +97,8 @@ impl Call<'_> {
         let writer = Writer { applies: true, ..Writer::of(self)? };
         let force = self.query.flag("force");
         let dry_run = self.dry_run()?;
-        let applied = yaml::decode(body).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+        let applied =
+            yaml::decode(body).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
         let (applied, writer) = (&applied, &writer);
         let change = |current: Arc<Object>| async move {
             let base = self.to_served(&current);

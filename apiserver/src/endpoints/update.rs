@@ -146,6 +146,7 @@ impl Call<'_> {
             Part::Resize | Part::EphemeralContainers | Part::Approval => super::parts::validate(part, &value, &old),
         };
         self.check(name, errors)?;
+        apimachinery::schema::fill_zeros(self.stored_type(), &mut value);
         self.warnings.add(strategy.warnings(&value, Some(&old)));
         self.check_escalation(&value, Some(&old))?;
         self.warnings.add(self.server.admission.validate(&attributes, Some(&value), Some(&old)).await?);
