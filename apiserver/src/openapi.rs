@@ -10,7 +10,7 @@ use apimachinery::openapi;
 use apimachinery::schema::Resource;
 use bytes::Bytes;
 use component_base::version;
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -76,11 +76,20 @@ fn v3_documents(resources: &Resources) -> BTreeMap<String, Document> {
     groups.into_iter().map(document).collect()
 }
 
+/// Whether the client takes JSON; version 2 exists as protobuf elsewhere, and clients that want only that fall back to version 3.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
+    accepted.contains("json") || accepted.contains("*/*")
+}
+
 impl Documents {
     /// Answers `/openapi/v2`, `/openapi/v3` and `/openapi/v3/<group and version>`.
     pub fn answer(&self, resources: &Resources, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
         let path = path.trim_matches('/');
         if path == "openapi/v2" {
+            if !takes_json(headers) {
+                return Err(ApiError::not_acceptable(&["application/json"]));
+            }
             let all = || resources.iter().map(|served| &*served.resource).collect::<Vec<_>>();
             let document = self.v2.get_or_init(|| Document::new(&openapi::v2(version::GIT_VERSION, &all())));
             return Ok(document.answer(headers));
