@@ -52,17 +52,21 @@ pub async fn apply_all(client: &Client, objects: &[Value]) -> Result<(), Error> 
 
 async fn apply(client: &Client, object: &Value) -> Result<(), Error> {
     let collection = collection(object);
+    let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+    // Looked for first: creating a Service again would be refused for its address, not for its name.
     for _ in 0..TRIES {
-        match send(client, "POST", &collection, Some(object)).await {
-            Err(error) if is(&error, client::is_already_exists) => {}
-            result => return result.map(drop),
-        }
-        let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
-        let found = send(client, "GET", &path, None).await?;
-        let mut wanted = object.clone();
-        wanted["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
-        match send(client, "PUT", &path, Some(&wanted)).await {
-            Err(error) if is(&error, client::is_conflict) || is(&error, client::is_not_found) => {}
+        let written = match send(client, "GET", &path, None).await {
+            Ok(found) => {
+                let mut wanted = object.clone();
+                wanted["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
+                send(client, "PUT", &path, Some(&wanted)).await
+            }
+            Err(error) if is_not_found(&error) => send(client, "POST", &collection, Some(object)).await,
+            Err(error) => return Err(error),
+        };
+        let raced = [client::is_already_exists, client::is_conflict, client::is_not_found];
+        match written {
+            Err(error) if raced.iter().any(|question| is(&error, question)) => {}
             result => return result.map(drop),
         }
     }
