@@ -9,6 +9,7 @@ use std::time::Duration;
 use apimachinery::{ApiError, meta};
 use apiserver_auth::UserInfo;
 use apiserver_auth::bootstrap::{self, Plan};
+use futures::{StreamExt, TryStreamExt};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ use crate::managed::Writer;
 use crate::request::{Query, RequestInfo};
 use crate::server::Server;
 
+/// How many objects of a new cluster are written at once.
+const CONCURRENT_WRITES: usize = 16;
 /// Pause before a failed start-up write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// How often allocations are compared with what Services have.
@@ -43,6 +46,12 @@ impl<'a> Own<'a> {
         Own { server, user: own_user(), headers: internal_headers(), query: Query::default() }
     }
 
+    /// Brings one object of a new cluster to what it should be.
+    async fn write(&self, object: bootstrap::Object) -> Result<(), ApiError> {
+        let plan = |existing: Option<&Value>| bootstrap::plan(existing, &object);
+        created(self.create_or(object.group, object.resource, &object.value, plan).await)
+    }
+
     async fn create_or(
         &self,
         group: &str,
@@ -61,8 +70,7 @@ impl<'a> Own<'a> {
             resource: resource.into(),
             ..RequestInfo::default()
         };
-        let existing =
-            self.server.store.get_from_etcd(&served.key(&info.namespace, &name)).await?.map(|o| o.to_value());
+        let existing = self.server.store.cache().get(&served.key(&info.namespace, &name)).map(|o| o.to_value());
         let plan = plan(existing.as_ref());
         if matches!(plan, Plan::Update(_)) {
             info.name = name.clone();
@@ -153,14 +161,14 @@ async fn until_done<F: Future<Output = Result<(), ApiError>>>(what: &str, mut st
 
 async fn bootstrap(server: &Server, settings: &Settings) -> Result<(), ApiError> {
     let own = Own::new(server);
-    for object in bootstrap::objects().chain(bootstrap::api_services()) {
-        if server.resources.find(object.group, object.version, object.resource).is_none() {
-            continue;
-        }
-        created(
-            own.create_or(object.group, object.resource, &object.value, |existing| bootstrap::plan(existing, &object))
-                .await,
-        )?;
+    let served =
+        |object: &bootstrap::Object| server.resources.find(object.group, object.version, object.resource).is_some();
+    let all = bootstrap::objects().chain(bootstrap::api_services()).filter(served);
+    // Namespaces first: the others may live in them.
+    let (namespaces, others): (Vec<_>, Vec<_>) = all.partition(|object| object.resource == "namespaces");
+    for step in [namespaces, others] {
+        let writes = futures::stream::iter(step).map(|object| own.write(object));
+        writes.buffer_unordered(CONCURRENT_WRITES).try_collect::<Vec<()>>().await?;
     }
     let authentication = bootstrap::extension_authentication(&settings.authentication).map_err(ApiError::internal)?;
     created(

@@ -44,7 +44,8 @@ impl Call<'_> {
     }
 
     async fn create_once(&self, value: Value, dry_run: bool, writer: &Writer) -> Result<Arc<Object>, ApiError> {
-        let value = self.internalize(value);
+        let mut value = self.internalize(value);
+        self.stamp_requester(&mut value);
         let mut value = managed::track(self, &Value::Null, value, writer);
         let name = meta::name(&value).to_owned();
         let options = Value::Null;
@@ -89,6 +90,28 @@ impl Call<'_> {
         match self.server.store.create(&key, json, self.ttl()).await? {
             Written::Done(object) => Ok(object),
             Written::Conflict(_) => Err(exists()),
+        }
+    }
+
+    /// A certificate request says who made it, which signers and approvers go by (KEP-1513); what the client says of it does not count.
+    fn stamp_requester(&self, value: &mut Value) {
+        if self.plural() != "certificatesigningrequests" {
+            return;
+        }
+        let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else { return };
+        for field in ["username", "uid", "groups", "extra"] {
+            spec.remove(field);
+        }
+        let user = self.user;
+        spec.insert("username".into(), user.name.as_str().into());
+        if !user.uid.is_empty() {
+            spec.insert("uid".into(), user.uid.as_str().into());
+        }
+        if !user.groups.is_empty() {
+            spec.insert("groups".into(), user.groups.clone().into());
+        }
+        if !user.extra.is_empty() {
+            spec.insert("extra".into(), serde_json::json!(user.extra));
         }
     }
 
