@@ -34,10 +34,10 @@ impl From<PatchError> for ApiError {
             PatchError::TooManyOperations { .. } => {
                 ApiError::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {text}"))
             }
-            PatchError::CopiesTooMuch(_) | PatchError::DoesNotApply(_) => {
-                ApiError::new(Reason::Invalid, "the server rejected our request due to an error in our request")
-                    .with_cause("UnexpectedServerResponse", "", text)
-            }
+            PatchError::CopiesTooMuch(_) | PatchError::DoesNotApply(_) => ApiError::new(
+                Reason::Invalid,
+                format!("the server rejected our request due to an error in our request: {text}"),
+            ),
         }
     }
 }

@@ -12,6 +12,11 @@ pub trait Conversion: Send + Sync {
 
     /// From the stored version to the served one.
     fn to_served(&self, object: Value) -> Value;
+
+    /// Whether the strategy of the served kind knows the served version, not the stored one.
+    fn is_checked_as_served(&self) -> bool {
+        false
+    }
 }
 
 /// The group and resource that a resource is stored under.
@@ -66,6 +71,10 @@ impl Conversion for NewEvents {
             event.insert("apiVersion".into(), "events.k8s.io/v1".into());
         }
         object
+    }
+
+    fn is_checked_as_served(&self) -> bool {
+        true
     }
 }
 

@@ -140,8 +140,8 @@ impl Call<'_> {
                 respond::object(&presenter, StatusCode::OK, &object)
             }
             "patch" => {
-                let object = self.patch(body, Part::Main).await?;
-                respond::object(&presenter, StatusCode::OK, &object)
+                let (code, object) = self.patch(body, Part::Main).await?;
+                respond::object(&presenter, code, &object)
             }
             "delete" => {
                 let options = self.delete_options(body)?;
@@ -182,7 +182,7 @@ impl Call<'_> {
             (_, "get") => object(self.read().await?),
             ("finalize", "update") => object(self.finalize(body).await?),
             (_, "update") => object(self.update(body, Part::of(&self.info.subresource)).await?),
-            (_, "patch") => object(self.patch(body, Part::of(&self.info.subresource)).await?),
+            (_, "patch") => object(self.patch(body, Part::of(&self.info.subresource)).await?.1),
             ("binding", "create") => {
                 self.bind(body).await?;
                 value(StatusCode::CREATED, success(201))

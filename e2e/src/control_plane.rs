@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -390,8 +391,11 @@ impl Ports {
     /// Ports that are free now. Held together, so that they differ. They lie below the range of outgoing connections,
     /// so that no client takes one before its server does. Tests that start together have process ids next to each other.
     fn free() -> Result<Self> {
+        // Control planes of one process start far from each other.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
         let mut held = Vec::new();
-        let start = 10_000 + std::process::id().wrapping_mul(8) % 20_000;
+        let earlier = STARTED.fetch_add(1, Ordering::Relaxed);
+        let start = 10_000 + std::process::id().wrapping_mul(8).wrapping_add(earlier.wrapping_mul(2_504)) % 20_000;
         for candidate in (start..32_000).chain(10_000..start) {
             let port = u16::try_from(candidate)?;
             if let Ok(listener) = TcpListener::bind((LOOPBACK, port)) {

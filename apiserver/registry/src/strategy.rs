@@ -62,6 +62,8 @@ pub struct Kind {
     pub generation: bool,
     /// Whether a change of annotations is a new generation too.
     pub generation_of_annotations: bool,
+    /// Whether a change of labels is a new generation too.
+    pub generation_of_labels: bool,
     /// Whether a client may set the status on create.
     pub keeps_status: bool,
     pub create_on_update: bool,
@@ -88,6 +90,7 @@ impl Kind {
         warnings: |_, _| Vec::new(),
         generation: false,
         generation_of_annotations: false,
+        generation_of_labels: false,
         keeps_status: false,
         create_on_update: false,
         unconditional_update: true,
@@ -148,8 +151,12 @@ impl Row {
         }
         let annotated =
             self.kind.generation_of_annotations && obj["metadata"]["annotations"] != old["metadata"]["annotations"];
-        let changed = annotated || wants_other(obj, old);
-        Value::from(generation.as_i64().unwrap_or(0) + i64::from(changed))
+        let labelled = self.kind.generation_of_labels && obj["metadata"]["labels"] != old["metadata"]["labels"];
+        let changed = annotated || labelled || wants_other(obj, old);
+        match generation.as_i64().unwrap_or(0) + i64::from(changed) {
+            0 => Value::Null,
+            counted => counted.into(),
+        }
     }
 
     /// System fields a client left out, or may not set.

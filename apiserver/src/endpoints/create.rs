@@ -74,8 +74,8 @@ impl Call<'_> {
     ) -> Result<Arc<Object>, ApiError> {
         let name = attributes.name;
         let strategy = self.served.strategy;
-        strategy.prepare_for_create(&mut value);
-        self.check(name, strategy.validate(&value))?;
+        self.with_strategy(&mut value, |value| strategy.prepare_for_create(value));
+        self.check(name, strategy.validate(&self.for_strategy(&value)))?;
         schema::fill_zeros(self.stored_type(), &mut value);
         self.warnings.add(strategy.warnings(&value, None));
         self.check_escalation(&value, None)?;

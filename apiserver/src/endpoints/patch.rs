@@ -10,6 +10,7 @@ use apimachinery::patch::{json as json_patch, merge, strategic};
 use apimachinery::schema::Type;
 use apimachinery::{ApiError, Reason, meta};
 use apiserver_storage::Object;
+use http::StatusCode;
 use serde_json::Value;
 
 use super::read::parse_version;
@@ -59,7 +60,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// `UnsupportedMediaType`, `BadRequest`, `NotFound`, `Conflict`, `Invalid`, and what admission says.
-    pub async fn patch(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
+    pub async fn patch(&self, body: &[u8], part: Part) -> Result<(StatusCode, Arc<Object>), ApiError> {
         let media_type = negotiate::patch_type(self.headers)?;
         if media_type == APPLY {
             return self.apply(body, part).await;
@@ -82,14 +83,14 @@ impl Call<'_> {
                 self.check_version(&current, Some(parse_version(version)?))?;
             }
             self.check_identity(&base, &patched)?;
-            let value = self.conform(patched)?;
+            let value = self.conform(patched).map_err(|error| self.ill_typed(&base, &error))?;
             self.replace(&current, value, part, dry_run, writer).await
         };
-        Ok(self.modify(&self.info.name, dry_run, change).await?.object)
+        Ok((StatusCode::OK, self.modify(&self.info.name, dry_run, change).await?.object))
     }
 
     /// Server-side apply: creates the object, or lays the configuration over the one that is there.
-    async fn apply(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
+    async fn apply(&self, body: &[u8], part: Part) -> Result<(StatusCode, Arc<Object>), ApiError> {
         if self.query.get("fieldManager").is_empty() {
             let error = Error::required(&Path::new("fieldManager"), "is required for apply patch");
             return Err(invalid_option(error));
@@ -113,10 +114,16 @@ impl Call<'_> {
         match self.modify(&self.info.name, dry_run, change).await {
             Err(error) if error.code() == 404 && part == Part::Main && error.is(Reason::NotFound) => {
                 let merged = writer.apply(self, &Value::Null, applied, force)?;
-                self.create_value(self.conform(merged)?, writer.clone()).await
+                Ok((StatusCode::CREATED, self.create_value(self.conform(merged)?, writer.clone()).await?))
             }
-            modified => Ok(modified?.object),
+            modified => Ok((StatusCode::OK, modified?.object)),
         }
+    }
+
+    /// What a patch is answered that leaves something which is not of the type.
+    fn ill_typed(&self, base: &Value, error: &ApiError) -> ApiError {
+        let error = Error::invalid(&Path::new("patch"), Value::Null, error.to_string());
+        ApiError::invalid(self.group(), &self.served.resource.kind, meta::name(base), &[error])
     }
 
     /// The object in the served version.

@@ -128,7 +128,9 @@ impl Call<'_> {
         meta::set_resource_version(&mut value, meta::resource_version(&old));
         let strategy = self.served.strategy;
         let prepare = |value: &mut Value| match part {
-            Part::Main => strategy.prepare_for_update(value, &old),
+            Part::Main => {
+                self.with_strategy(value, |value| strategy.prepare_for_update(value, &self.for_strategy(&old)))
+            }
             Part::Status => strategy.prepare_for_status_update(value, &old),
             Part::Resize | Part::EphemeralContainers | Part::Approval => {
                 super::parts::prepare(part, value, &old);
@@ -141,7 +143,7 @@ impl Call<'_> {
         strategy.default(&mut value);
         prepare(&mut value);
         let errors = match part {
-            Part::Main => strategy.validate_update(&value, &old),
+            Part::Main => strategy.validate_update(&self.for_strategy(&value), &self.for_strategy(&old)),
             Part::Status => strategy.validate_status_update(&value, &old),
             Part::Resize | Part::EphemeralContainers | Part::Approval => super::parts::validate(part, &value, &old),
         };

@@ -1,6 +1,7 @@
 //! What all writes have in common: reading the body, the system's own metadata fields, and the loop of read, change and
 //! conditional write.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +135,26 @@ impl Call<'_> {
         schema::apply_defaults(self.stored_type(), &mut value);
         self.served.strategy.default(&mut value);
         value
+    }
+
+    /// A stored object in the version that its strategy knows.
+    pub fn for_strategy<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
+        match self.served.conversion {
+            Some(conversion) if conversion.is_checked_as_served() => Cow::Owned(conversion.to_served(value.clone())),
+            _ => Cow::Borrowed(value),
+        }
+    }
+
+    /// Lets the strategy change a stored object, in the version that the strategy knows.
+    pub fn with_strategy(&self, value: &mut Value, change: impl FnOnce(&mut Value)) {
+        match self.served.conversion {
+            Some(conversion) if conversion.is_checked_as_served() => {
+                let mut served = conversion.to_served(value.take());
+                change(&mut served);
+                *value = conversion.to_stored(served);
+            }
+            _ => change(value),
+        }
     }
 
     /// The type that the object is stored in.

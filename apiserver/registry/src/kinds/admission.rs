@@ -8,7 +8,8 @@ use crate::node::Node;
 use crate::rules::{cel, labels, webhook};
 use crate::strategy::Kind;
 
-const TEMPLATE: Kind = Kind { group: "admissionregistration.k8s.io", generation: true, ..Kind::PLAIN };
+const TEMPLATE: Kind =
+    Kind { group: "admissionregistration.k8s.io", generation: true, unconditional_update: false, ..Kind::PLAIN };
 
 pub const VALIDATING_WEBHOOKS: Kind = Kind {
     resource: "validatingwebhookconfigurations",

@@ -31,6 +31,7 @@ pub const ENDPOINT_SLICE: Kind = Kind {
     validate: slice,
     transition: |root, old| root.get("addressType").immutable(&old["addressType"]),
     generation: true,
+    generation_of_labels: true,
     ..Kind::PLAIN
 };
 

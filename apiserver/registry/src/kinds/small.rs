@@ -11,6 +11,7 @@ use crate::strategy::Kind;
 pub const DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
     resource: "poddisruptionbudgets",
+    unconditional_update: false,
     name: names::path_segment,
     validate: |root| disruption_budget(root.get("spec")),
     status: |root, _old| {
@@ -46,13 +47,15 @@ pub const PRIORITY_CLASS: Kind = Kind {
         }
         root.get("preemptionPolicy").immutable(&old["preemptionPolicy"]);
     },
-    generation: true,
+    // It is given once and never counted up.
+    create: |class| class["metadata"]["generation"] = 1.into(),
     ..Kind::PLAIN
 };
 
 pub const RUNTIME_CLASS: Kind = Kind {
     group: "node.k8s.io",
     resource: "runtimeclasses",
+    unconditional_update: false,
     validate: runtime_class,
     transition: |root, old| root.get("handler").immutable(&old["handler"]),
     ..Kind::PLAIN

@@ -21,7 +21,7 @@ pub const STORAGE_CLASS: Kind = Kind {
         for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
             let node = root.get(field);
             if node.value != &old[field] {
-                node.forbidden("updates to this field are forbidden.");
+                node.invalid("field is immutable");
             }
         }
     },
@@ -30,6 +30,7 @@ pub const STORAGE_CLASS: Kind = Kind {
 
 pub const CSI_DRIVER: Kind = Kind {
     resource: "csidrivers",
+    unconditional_update: false,
     default: |driver| {
         let spec = object(driver, "spec");
         for (field, value) in [
@@ -52,11 +53,17 @@ pub const CSI_DRIVER: Kind = Kind {
             root.get("spec").get(field).immutable(&old["spec"][field]);
         }
     },
+    generation: true,
+    // Counted from the first change on.
+    create: |driver| {
+        object(driver, "metadata").as_object_mut().map(|metadata| metadata.remove("generation"));
+    },
     ..TEMPLATE
 };
 
 pub const CSI_NODE: Kind = Kind {
     resource: "csinodes",
+    unconditional_update: false,
     validate: |root| csi_node(root.get("spec").get("drivers")),
     transition: |root, old| {
         for driver in root.get("spec").get("drivers").items() {
@@ -64,7 +71,7 @@ pub const CSI_NODE: Kind = Kind {
             let before = known.into_iter().find(|d| d["name"] == driver.value["name"]);
             let same = |b: &Value| ["nodeID", "topologyKeys"].iter().all(|f| b[*f] == driver.value[*f]);
             if before.is_some_and(|b| !same(b)) {
-                driver.invalid("field is immutable");
+                root.get("spec").get("drivers").invalid("field is immutable");
             }
         }
     },
@@ -73,6 +80,7 @@ pub const CSI_NODE: Kind = Kind {
 
 pub const VOLUME_ATTACHMENT: Kind = Kind {
     resource: "volumeattachments",
+    unconditional_update: false,
     validate: |root| attachment(root.get("spec")),
     transition: |root, old| {
         if root.get("spec").value != &old["spec"] {
@@ -84,6 +92,7 @@ pub const VOLUME_ATTACHMENT: Kind = Kind {
 
 pub const CSI_STORAGE_CAPACITY: Kind = Kind {
     resource: "csistoragecapacities",
+    unconditional_update: false,
     validate: |root| {
         labels::selector(root.get("nodeTopology"));
         root.get("storageClassName").check(names::dns1123_subdomain);
