@@ -37,7 +37,7 @@ fn orphans_of(namespace: &str) -> String {
     format!("orphans/{namespace}")
 }
 
-/// The index [`BY_CONTROLLER`], which several controllers share.
+/// The index `BY_CONTROLLER`, which several controllers share.
 pub fn by_controller(pod: &Pod) -> Vec<String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     vec![ownership::controller_of(&pod.metadata).map_or_else(|| orphans_of(namespace), |owner| owner.uid.clone())]
