@@ -14,6 +14,9 @@ use serde_json::Value;
 type Outcome = (String, Result<(), String>);
 
 fn main() -> ExitCode {
+    if listed() {
+        return ExitCode::SUCCESS;
+    }
     let Some(folder) = std::env::var_os("CORTEN_REFERENCE").map(PathBuf::from) else {
         println!("reference: 0 cases: CORTEN_REFERENCE is not set");
         return ExitCode::SUCCESS;
@@ -135,4 +138,14 @@ fn difference(at: &str, got: &Value, want: &Value) -> Option<String> {
         _ if got == want => None,
         _ => Some(format!("{at} is {got}, should be {want}")),
     }
+}
+
+/// Answers `--list` as the test runner expects it: this is one test, and none that is ignored.
+fn listed() -> bool {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    if has("--list") && !has("--ignored") {
+        println!("reference: test");
+    }
+    has("--list")
 }
