@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::codec::{self, FieldValidation, MediaType};
+use apimachinery::field::{Error, Path};
 use apimachinery::schema::{Schema, Type};
 use apimachinery::{ApiError, meta, schema};
 use apiserver_admission as admission;
@@ -82,14 +83,12 @@ impl Call<'_> {
     /// Whether nothing is to be stored.
     ///
     /// # Errors
-    /// `BadRequest` for anything but `All`.
+    /// `Invalid` for anything but `All`.
     pub fn dry_run(&self) -> Result<bool, ApiError> {
         let mut any = false;
         for value in self.query.all("dryRun").filter(|value| !value.is_empty()) {
             if value != "All" {
-                return Err(ApiError::bad_request(format!(
-                    "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-                )));
+                return Err(self.invalid_option(Error::not_supported(&Path::new("dryRun"), value, &["All"])));
             }
             any = true;
         }
@@ -100,11 +99,20 @@ impl Call<'_> {
     pub fn field_validation(&self) -> Result<FieldValidation, ApiError> {
         let text = self.query.get("fieldValidation");
         FieldValidation::parse(text).ok_or_else(|| {
-            let detail = format!(
-                "fieldValidation: Unsupported value: {text:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            );
-            ApiError::bad_request(detail)
+            let supported = ["Ignore", "Strict", "Warn"];
+            self.invalid_option(Error::not_supported(&Path::new("fieldValidation"), text, &supported))
         })
+    }
+
+    /// `Invalid`, for an option of the request.
+    fn invalid_option(&self, error: Error) -> ApiError {
+        let kind = match self.info.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        };
+        ApiError::invalid("meta.k8s.io", kind, "", &[error])
     }
 
     /// Reads the body as an object of the type.
