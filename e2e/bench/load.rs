@@ -93,6 +93,11 @@ impl Target {
         Ok(Target { port: plane.apiserver_port(), tls: Arc::new(tls) })
     }
 
+    /// Another server with the same certificate.
+    pub fn with_port(&self, port: u16) -> Self {
+        Target { port, tls: self.tls.clone() }
+    }
+
     async fn connect(&self, protocol: Protocol) -> Result<TlsStream<TcpStream>> {
         let mut tls = (*self.tls).clone();
         tls.alpn_protocols = vec![if protocol == Protocol::Http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];

@@ -1,6 +1,7 @@
 //! `corten-bench`: the rows of the performance table that need only a control plane, measured from outside with whole
 //! processes, TLS and RBAC on. It fails on errors, never on slowness.
 
+mod bare;
 mod load;
 mod pods;
 mod usage;
@@ -11,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use bare::Bare;
 use clap::Parser;
 use e2e::{ControlPlane, control_plane::binary, http_client::send_json};
 use load::{Measured, Protocol, Shot, Target};
@@ -39,11 +41,20 @@ struct Options {
     /// Pods of the Deployments in a cluster
     #[arg(long, value_delimiter = ',', default_values_t = [1, 30, 90])]
     deployments: Vec<u64>,
+    /// Instead, serve bytes on this port: the limit that the rows are held against
+    #[arg(long, value_name = "PORT", requires = "pki", hide = true)]
+    bare_server: Option<u16>,
+    /// The certificates of the bare server
+    #[arg(long, value_name = "DIR", hide = true)]
+    pki: Option<std::path::PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    if let (Some(port), Some(pki)) = (options.bare_server, &options.pki) {
+        return bare::serve(port, pki).await;
+    }
     println!("| # | what | measured | server CPU | server memory, peak |");
     println!("|---|---|---|---|---|");
     if let Some(dir) = &options.cluster {
@@ -186,13 +197,36 @@ async fn reads(options: &Options, plane: &mut ControlPlane, target: &Target) -> 
             4,
         ),
     ];
+    let mut bare = Bare::start(plane).await?;
     for (number, what, shot, protocol, connections) in table {
         let cpu = usage::cpu_seconds(plane.apiserver()?.pid())?;
         let duration = Duration::from_secs_f64(options.seconds);
         let measured = target.load(&shot, protocol, connections, duration, u64::MAX).await?;
         let used = usage::cpu_seconds(plane.apiserver()?.pid())? - cpu;
         row(number, &what, &describe(&measured), plane, used)?;
+        limit(&mut bare, target, (number, protocol, connections), duration, measured.bytes / measured.requests).await?;
     }
+    Ok(())
+}
+
+/// What a bare server does with answers of the same size.
+async fn limit(
+    bare: &mut Bare,
+    target: &Target,
+    (number, protocol, connections): (&str, Protocol, usize),
+    duration: Duration,
+    size: u64,
+) -> Result<()> {
+    bare.process.check()?;
+    let cpu = usage::cpu_seconds(bare.process.pid())?;
+    let shot = Shot::get(&format!("/{size}"));
+    let measured = target.with_port(bare.port).load(&shot, protocol, connections, duration, u64::MAX).await?;
+    let used = usage::cpu_seconds(bare.process.pid())? - cpu;
+    let (now, peak) = usage::memory(bare.process.pid())?;
+    let text = describe(&measured);
+    println!(
+        "| {number} | limit: hyper and rustls alone, {size} bytes | {text} | {used:.1} s | {now:.0} MB, {peak:.0} MB |"
+    );
     Ok(())
 }
 

@@ -158,6 +158,10 @@ impl Kubectl {
         Ok(self)
     }
 
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--namespace").arg(&self.namespace).args(words);

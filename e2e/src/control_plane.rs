@@ -375,7 +375,7 @@ fn args(ours: &[(&str, &str)], more: &[(String, String)]) -> Vec<Arg> {
         .collect()
 }
 
-async fn wait_for_port(process: &mut Process, port: u16) -> Result<()> {
+pub async fn wait_for_port(process: &mut Process, port: u16) -> Result<()> {
     let end = Instant::now() + START_PATIENCE;
     while tokio::net::TcpStream::connect((LOOPBACK, port)).await.is_err() {
         process.check()?;

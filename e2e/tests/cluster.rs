@@ -14,6 +14,16 @@ use serde_json::{Value, json};
 const SECONDS_10: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Does the same with our kubectl and with one that is not ours, each in a namespace of its own.
+fn with_each_kubectl(namespace: &str, case: impl Fn(&Cluster, &Kubectl) -> Result<()>) -> Result<()> {
+    let cluster = Cluster::shared()?;
+    for (whose, kubectl) in [("ours", cluster.kubectl()?), ("foreign", cluster.foreign_kubectl()?)] {
+        let kubectl = kubectl.in_new_namespace(&format!("{namespace}-{whose}"))?;
+        case(&cluster, &kubectl).with_context(|| format!("with a kubectl that is {whose}"))?;
+    }
+    Ok(())
+}
+
 fn deployment(name: &str, replicas: usize, message: &str) -> Value {
     json!({
         "apiVersion": "apps/v1",
@@ -39,18 +49,13 @@ fn deployment(name: &str, replicas: usize, message: &str) -> Value {
     })
 }
 
-fn service(name: &str, node_port: Option<u16>) -> Value {
-    let mut service = json!({
+fn service(name: &str, kind: &str) -> Value {
+    json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": { "name": name },
-        "spec": { "selector": { "app": name }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-    });
-    if let Some(port) = node_port {
-        service["spec"]["type"] = "NodePort".into();
-        service["spec"]["ports"][0]["nodePort"] = port.into();
-    }
-    service
+        "spec": { "type": kind, "selector": { "app": name }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+    })
 }
 
 /// A pod that stays, to look from inside.
@@ -97,204 +102,213 @@ fn ask(url: &str, times: usize) -> Result<BTreeSet<String>> {
 
 #[test]
 fn case_01_a_deployment_answers_from_everywhere_by_every_name() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("everywhere")?;
-    kubectl.apply(&deployment("web", 3, "hello"))?;
-    kubectl.apply(&service("web", Some(30081)))?;
-    for node in 1..=NODES {
-        kubectl.apply(&toolbox(&format!("from-{node}"), Some(node), &["sleep", "3600"]))?;
-    }
-    wait_available(&kubectl, "web", 3)?;
-    let cluster_ip = kubectl.field("service/web", "{.spec.clusterIP}")?;
-    let mut urls = vec![format!("http://{cluster_ip}/hostname")];
-    urls.extend((1..=NODES).map(|node| format!("http://{}:30081/hostname", cluster.node_address(node))));
-    let pods: BTreeSet<String> = kubectl.names("pods", "app=web")?.into_iter().collect();
-    for url in &urls {
-        eventually(&format!("{url} answers"), SECONDS_10, || Ok(ask(url, 1).is_ok()))?;
-        let answered = ask(url, 60)?;
-        assert_eq!(answered, pods, "{url} is answered by every pod");
-    }
-    for node in 1..=NODES {
-        let pod = format!("from-{node}");
-        wait_running(&kubectl, &pod)?;
-        let names = ["http://web/hostname", "http://web.everywhere.svc.cluster.local/hostname"];
-        for url in urls.iter().map(String::as_str).chain(names) {
-            let said = kubectl
-                .exec(&pod, &["toolbox", "probe", "--count=5", "--timeout=5", "--print", url])
-                .with_context(|| format!("{url} from {pod}"))?;
-            assert!(pods.contains(said.lines().next().unwrap_or_default()), "{url} from {pod}: {said}");
+    with_each_kubectl("everywhere", |cluster, kubectl| {
+        kubectl.apply(&deployment("web", 3, "hello"))?;
+        kubectl.apply(&service("web", "NodePort"))?;
+        for node in 1..=NODES {
+            kubectl.apply(&toolbox(&format!("from-{node}"), Some(node), &["sleep", "3600"]))?;
         }
-        let found = kubectl.exec(&pod, &["toolbox", "dns", "web.everywhere.svc.cluster.local"])?;
-        assert_eq!(found.trim(), cluster_ip);
-    }
-    Ok(())
+        wait_available(kubectl, "web", 3)?;
+        let cluster_ip = kubectl.field("service/web", "{.spec.clusterIP}")?;
+        let port = kubectl.field("service/web", "{.spec.ports[0].nodePort}")?;
+        let full_name = format!("web.{}.svc.cluster.local", kubectl.namespace());
+        let mut urls = vec![format!("http://{cluster_ip}/hostname")];
+        urls.extend((1..=NODES).map(|node| format!("http://{}:{port}/hostname", cluster.node_address(node))));
+        let pods: BTreeSet<String> = kubectl.names("pods", "app=web")?.into_iter().collect();
+        for url in &urls {
+            eventually(&format!("{url} answers"), SECONDS_10, || Ok(ask(url, 1).is_ok()))?;
+            let answered = ask(url, 60)?;
+            assert_eq!(answered, pods, "{url} is answered by every pod");
+        }
+        for node in 1..=NODES {
+            let pod = format!("from-{node}");
+            wait_running(kubectl, &pod)?;
+            let names = ["http://web/hostname", &format!("http://{full_name}/hostname")];
+            for url in urls.iter().map(String::as_str).chain(names) {
+                let said = kubectl
+                    .exec(&pod, &["toolbox", "probe", "--count=5", "--timeout=5", "--print", url])
+                    .with_context(|| format!("{url} from {pod}"))?;
+                assert!(pods.contains(said.lines().next().unwrap_or_default()), "{url} from {pod}: {said}");
+            }
+            let found = kubectl.exec(&pod, &["toolbox", "dns", &full_name])?;
+            assert_eq!(found.trim(), cluster_ip);
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn case_02_a_rolling_update_loses_no_request() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("rolling")?;
-    kubectl.apply(&deployment("web", 3, "first"))?;
-    kubectl.apply(&service("web", None))?;
-    wait_available(&kubectl, "web", 3)?;
-    let url = format!("http://{}/", kubectl.field("service/web", "{.spec.clusterIP}")?);
-    eventually("the Service answers", SECONDS_10, || Ok(ask(&url, 1).is_ok()))?;
-    let dir = tempfile::tempdir()?;
-    let log = dir.path().join("probe.log");
-    let mut probe = e2e::process::Process::start(
-        "probe",
-        Command::new(e2e::control_plane::binary("toolbox")?).args(["probe", "--interval=5", &url]),
-        &log,
-    )?;
-    kubectl.apply(&deployment("web", 3, "second"))?;
-    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
-    eventually("only the second answers", Duration::from_secs(20), || {
-        Ok(ask(&url, 20)?.iter().all(|answer| answer.ends_with("second")))
-    })?;
-    probe.stop(SECONDS_10)?;
-    let report = fs::read_to_string(&log)?;
-    let requests: u64 =
-        report.lines().find_map(|line| line.split_once(" requests,")).with_context(|| report.clone())?.0.parse()?;
-    assert!(requests > 100 && report.contains(" 0 failures"), "{report}");
-    Ok(())
+    with_each_kubectl("rolling", |_, kubectl| {
+        kubectl.apply(&deployment("web", 3, "first"))?;
+        kubectl.apply(&service("web", "ClusterIP"))?;
+        wait_available(kubectl, "web", 3)?;
+        let url = format!("http://{}/", kubectl.field("service/web", "{.spec.clusterIP}")?);
+        eventually("the Service answers", SECONDS_10, || Ok(ask(&url, 1).is_ok()))?;
+        let dir = tempfile::tempdir()?;
+        let log = dir.path().join("probe.log");
+        let mut probe = e2e::process::Process::start(
+            "probe",
+            Command::new(e2e::control_plane::binary("toolbox")?).args(["probe", "--interval=5", &url]),
+            &log,
+        )?;
+        kubectl.apply(&deployment("web", 3, "second"))?;
+        kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
+        eventually("only the second answers", Duration::from_secs(20), || {
+            Ok(ask(&url, 20)?.iter().all(|answer| answer.ends_with("second")))
+        })?;
+        probe.stop(SECONDS_10)?;
+        let report = fs::read_to_string(&log)?;
+        let requests: u64 =
+            report.lines().find_map(|line| line.split_once(" requests,")).with_context(|| report.clone())?.0.parse()?;
+        assert!(requests > 100 && report.contains(" 0 failures"), "{report}");
+        Ok(())
+    })
 }
 
 #[test]
 fn case_03_a_bad_image_stops_the_rollout_and_undo_restores_it() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("bad-image")?;
-    kubectl.apply(&deployment("web", 3, "good"))?;
-    wait_available(&kubectl, "web", 3)?;
-    let mut bad = deployment("web", 3, "bad");
-    bad["spec"]["template"]["spec"]["containers"][0]["image"] = "localhost/corten/no-such-image:v0".into();
-    kubectl.apply(&bad)?;
-    eventually("a pod waits for its image", MINUTE, || {
-        let reasons = kubectl.run(&[
-            "get",
-            "pods",
-            "-o",
-            "jsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}",
-        ])?;
-        Ok(reasons.contains("ErrImagePull") || reasons.contains("ImagePullBackOff"))
-    })?;
-    let available: usize = kubectl.field("deployment/web", "{.status.availableReplicas}")?.parse()?;
-    assert!(available >= 2, "{available} of 3 are available");
-    kubectl.run(&["rollout", "undo", "deployment/web"])?;
-    wait_available(&kubectl, "web", 3)?;
-    assert_eq!(kubectl.field("deployment/web", "{.spec.template.spec.containers[0].image}")?, IMAGE);
-    Ok(())
+    with_each_kubectl("bad-image", |_, kubectl| {
+        kubectl.apply(&deployment("web", 3, "good"))?;
+        wait_available(kubectl, "web", 3)?;
+        let mut bad = deployment("web", 3, "bad");
+        bad["spec"]["template"]["spec"]["containers"][0]["image"] = "localhost/corten/no-such-image:v0".into();
+        kubectl.apply(&bad)?;
+        eventually("a pod waits for its image", MINUTE, || {
+            let reasons = kubectl.run(&[
+                "get",
+                "pods",
+                "-o",
+                "jsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}",
+            ])?;
+            Ok(reasons.contains("ErrImagePull") || reasons.contains("ImagePullBackOff"))
+        })?;
+        let available: usize = kubectl.field("deployment/web", "{.status.availableReplicas}")?.parse()?;
+        assert!(available >= 2, "{available} of 3 are available");
+        kubectl.run(&["rollout", "undo", "deployment/web"])?;
+        wait_available(kubectl, "web", 3)?;
+        assert_eq!(kubectl.field("deployment/web", "{.spec.template.spec.containers[0].image}")?, IMAGE);
+        Ok(())
+    })
 }
 
 #[test]
 fn case_04_scale_from_1_to_20_to_3() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("scale")?;
-    kubectl.apply(&deployment("web", 1, "scaled"))?;
-    wait_available(&kubectl, "web", 1)?;
-    for replicas in [20, 3] {
-        kubectl.run(&["scale", "deployment/web", &format!("--replicas={replicas}")])?;
-        wait_available(&kubectl, "web", replicas)?;
-        eventually(&format!("{replicas} pods"), MINUTE, || Ok(kubectl.names("pods", "app=web")?.len() == replicas))?;
-    }
-    Ok(())
+    with_each_kubectl("scale", |_, kubectl| {
+        kubectl.apply(&deployment("web", 1, "scaled"))?;
+        wait_available(kubectl, "web", 1)?;
+        for replicas in [20, 3] {
+            kubectl.run(&["scale", "deployment/web", &format!("--replicas={replicas}")])?;
+            wait_available(kubectl, "web", replicas)?;
+            eventually(
+                &format!("{replicas} pods"),
+                MINUTE,
+                || Ok(kubectl.names("pods", "app=web")?.len() == replicas),
+            )?;
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn case_05_a_killed_container_restarts_with_backoff() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("restarts")?;
-    kubectl.apply(&toolbox("exits", None, &["exit", "3", "--after=0.2"]))?;
-    kubectl.apply(&toolbox("serves", None, &["serve"]))?;
-    wait_running(&kubectl, "serves")?;
-    let address = kubectl.field("pod/serves", "{.status.podIP}")?;
-    ask(&format!("http://{address}:8080/exit?code=9"), 1)?;
-    let status = |pod: &str, path: &str| {
-        kubectl.field(&format!("pod/{pod}"), &format!("{{.status.containerStatuses[0].{path}}}"))
-    };
-    eventually("the container is started again", MINUTE, || {
-        Ok(status("serves", "restartCount")? == "1" && status("serves", "ready")? == "true")
-    })?;
-    assert_eq!(status("serves", "lastState.terminated.exitCode")?, "9");
-    eventually("the one that exits again and again has to wait", MINUTE, || {
-        Ok(status("exits", "state.waiting.reason")? == "CrashLoopBackOff"
-            && status("exits", "restartCount")?.parse::<u32>()? >= 1)
-    })?;
-    assert_eq!(status("exits", "lastState.terminated.exitCode")?, "3");
-    Ok(())
+    with_each_kubectl("restarts", |_, kubectl| {
+        kubectl.apply(&toolbox("exits", None, &["exit", "3", "--after=0.2"]))?;
+        kubectl.apply(&toolbox("serves", None, &["serve"]))?;
+        wait_running(kubectl, "serves")?;
+        let address = kubectl.field("pod/serves", "{.status.podIP}")?;
+        ask(&format!("http://{address}:8080/exit?code=9"), 1)?;
+        let status = |pod: &str, path: &str| {
+            kubectl.field(&format!("pod/{pod}"), &format!("{{.status.containerStatuses[0].{path}}}"))
+        };
+        eventually("the container is started again", MINUTE, || {
+            Ok(status("serves", "restartCount")? == "1" && status("serves", "ready")? == "true")
+        })?;
+        assert_eq!(status("serves", "lastState.terminated.exitCode")?, "9");
+        eventually("the one that exits again and again has to wait", MINUTE, || {
+            Ok(status("exits", "state.waiting.reason")? == "CrashLoopBackOff"
+                && status("exits", "restartCount")?.parse::<u32>()? >= 1)
+        })?;
+        assert_eq!(status("exits", "lastState.terminated.exitCode")?, "3");
+        Ok(())
+    })
 }
 
 #[test]
 fn case_06_failing_readiness_takes_a_pod_out_of_its_service_within_2_seconds() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("readiness")?;
-    kubectl.apply(&deployment("web", 2, "ready"))?;
-    kubectl.apply(&service("web", None))?;
-    wait_available(&kubectl, "web", 2)?;
-    let url = format!("http://{}/hostname", kubectl.field("service/web", "{.spec.clusterIP}")?);
-    let pods = kubectl.names("pods", "app=web")?;
-    eventually("both answer", SECONDS_10, || Ok(ask(&url, 40)?.len() == 2))?;
-    let address = kubectl.field(&format!("pod/{}", pods[0]), "{.status.podIP}")?;
-    ask(&format!("http://{address}:8080/unready"), 1)?;
-    let took =
-        eventually("only the other answers", SECONDS_10, || Ok(ask(&url, 20)? == BTreeSet::from([pods[1].clone()])))?;
-    // The probe's period is 1 s, and the two seconds are counted from its first failure.
-    assert!(took < Duration::from_secs(3), "took {took:?}");
-    ask(&format!("http://{address}:8080/ready"), 1)?;
-    eventually("both answer again", SECONDS_10, || Ok(ask(&url, 40)?.len() == 2))?;
-    Ok(())
+    with_each_kubectl("readiness", |_, kubectl| {
+        kubectl.apply(&deployment("web", 2, "ready"))?;
+        kubectl.apply(&service("web", "ClusterIP"))?;
+        wait_available(kubectl, "web", 2)?;
+        let url = format!("http://{}/hostname", kubectl.field("service/web", "{.spec.clusterIP}")?);
+        let pods = kubectl.names("pods", "app=web")?;
+        eventually("both answer", SECONDS_10, || Ok(ask(&url, 40)?.len() == 2))?;
+        let address = kubectl.field(&format!("pod/{}", pods[0]), "{.status.podIP}")?;
+        ask(&format!("http://{address}:8080/unready"), 1)?;
+        let took = eventually("only the other answers", SECONDS_10, || {
+            Ok(ask(&url, 20)? == BTreeSet::from([pods[1].clone()]))
+        })?;
+        // The probe's period is 1 s, and the two seconds are counted from its first failure.
+        assert!(took < Duration::from_secs(3), "took {took:?}");
+        ask(&format!("http://{address}:8080/ready"), 1)?;
+        eventually("both answer again", SECONDS_10, || Ok(ask(&url, 40)?.len() == 2))?;
+        Ok(())
+    })
 }
 
 #[test]
 fn case_07_a_deleted_namespace_disappears_with_all_in_it() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("doomed")?;
-    kubectl.apply(&deployment("web", 2, "doomed"))?;
-    kubectl.apply(&service("web", None))?;
-    kubectl.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "held" } }))?;
-    wait_available(&kubectl, "web", 2)?;
-    kubectl.run(&["delete", "namespace", "doomed", "--wait=false"])?;
-    eventually("the namespace is gone", MINUTE, || Ok(kubectl.code(&["get", "namespace", "doomed"])? != 0))?;
-    for resource in ["pods", "deployments", "replicasets", "services", "configmaps"] {
-        let left = kubectl.run(&["get", resource, "-o", "name"])?;
-        assert_eq!(left.trim(), "", "{resource}");
-    }
-    Ok(())
+    with_each_kubectl("doomed", |_, kubectl| {
+        kubectl.apply(&deployment("web", 2, "doomed"))?;
+        kubectl.apply(&service("web", "ClusterIP"))?;
+        kubectl.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "held" } }))?;
+        wait_available(kubectl, "web", 2)?;
+        kubectl.run(&["delete", "namespace", kubectl.namespace(), "--wait=false"])?;
+        eventually("the namespace is gone", MINUTE, || {
+            Ok(kubectl.code(&["get", "namespace", kubectl.namespace()])? != 0)
+        })?;
+        for resource in ["pods", "deployments", "replicasets", "services", "configmaps"] {
+            let left = kubectl.run(&["get", resource, "-o", "name"])?;
+            assert_eq!(left.trim(), "", "{resource}");
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn case_08_exec_attach_logs_and_port_forward() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let kubectl = cluster.kubectl()?.in_new_namespace("streams")?;
-    let dir = tempfile::tempdir()?;
-    for node in 1..=NODES {
-        let pod = format!("serves-{node}");
-        kubectl.apply(&toolbox(&pod, Some(node), &["serve"]))?;
-        wait_running(&kubectl, &pod)?;
-        assert_eq!(kubectl.exec(&pod, &["hostname"])?.trim(), pod);
-        assert_eq!(kubectl.run_with(&["exec", "-i", &pod, "--", "cat"], "back and forth\n")?, "back and forth\n");
-        assert_eq!(kubectl.code(&["exec", &pod, "--", "sh", "-c", "exit 7"])?, 7);
+    with_each_kubectl("streams", |_, kubectl| {
+        let dir = tempfile::tempdir()?;
+        for node in 1..=NODES {
+            let pod = format!("serves-{node}");
+            kubectl.apply(&toolbox(&pod, Some(node), &["serve"]))?;
+            wait_running(kubectl, &pod)?;
+            assert_eq!(kubectl.exec(&pod, &["hostname"])?.trim(), pod);
+            assert_eq!(kubectl.run_with(&["exec", "-i", &pod, "--", "cat"], "back and forth\n")?, "back and forth\n");
+            assert_eq!(kubectl.code(&["exec", &pod, "--", "sh", "-c", "exit 7"])?, 7);
 
-        let log = dir.path().join(format!("forward-{node}"));
-        let port = 18080 + node;
-        let mut forward = kubectl.start(&["port-forward", &format!("pod/{pod}"), &format!("{port}:8080")], &log)?;
-        eventually("the forwarded port answers", SECONDS_10, || {
-            Ok(ask(&format!("http://127.0.0.1:{port}/hostname"), 1)? == BTreeSet::from([pod.clone()]))
-        })?;
-        forward.kill()?;
+            let log = dir.path().join(format!("forward-{node}"));
+            let port = 18080 + node;
+            let mut forward = kubectl.start(&["port-forward", &format!("pod/{pod}"), &format!("{port}:8080")], &log)?;
+            eventually("the forwarded port answers", SECONDS_10, || {
+                Ok(ask(&format!("http://127.0.0.1:{port}/hostname"), 1)? == BTreeSet::from([pod.clone()]))
+            })?;
+            forward.kill()?;
 
-        let ticks = format!("ticks-{node}");
-        let script = "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.2; done";
-        let mut ticking = toolbox(&ticks, Some(node), &[]);
-        ticking["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
-        kubectl.apply(&ticking)?;
-        wait_running(&kubectl, &ticks)?;
-        let log = dir.path().join(format!("logs-{node}"));
-        let mut follow = kubectl.start(&["logs", "-f", &ticks], &log)?;
-        eventually("the log is followed", SECONDS_10, || Ok(fs::read_to_string(&log)?.lines().count() > 10))?;
-        follow.kill()?;
-        assert!(fs::read_to_string(&log)?.starts_with("tick 1\ntick 2\n"));
-    }
-    Ok(())
+            let ticks = format!("ticks-{node}");
+            let script = "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.2; done";
+            let mut ticking = toolbox(&ticks, Some(node), &[]);
+            ticking["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
+            kubectl.apply(&ticking)?;
+            wait_running(kubectl, &ticks)?;
+            let log = dir.path().join(format!("logs-{node}"));
+            let mut follow = kubectl.start(&["logs", "-f", &ticks], &log)?;
+            eventually("the log is followed", SECONDS_10, || Ok(fs::read_to_string(&log)?.lines().count() > 10))?;
+            follow.kill()?;
+            assert!(fs::read_to_string(&log)?.starts_with("tick 1\ntick 2\n"));
+        }
+        Ok(())
+    })
 }
 
 #[test]

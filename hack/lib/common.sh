@@ -40,7 +40,7 @@ NODE_PACKAGES=(
     nftables:nft iproute2:ip conntrack:conntrack iptables:iptables busybox-static:busybox openssl:openssl jq:jq curl:curl
     util-linux:nsenter procps:sysctl ca-certificates:/etc/ssl/certs/ca-certificates.crt
 )
-BUILD_PACKAGES=(build-essential:cc)
+BUILD_PACKAGES=(build-essential:cc protobuf-compiler:protoc libprotobuf-dev:/usr/include/google/protobuf/descriptor.proto)
 TEST_PACKAGES=(etcd-client:etcdctl python3-venv:/usr/share/doc/python3-venv socat:socat)
 
 has() { [[ $1 == /* ]] && [[ -e $1 ]] || PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }

@@ -2,11 +2,11 @@
 #
 # Every node has a mount and a UTS namespace of its own, in which the paths that Kubernetes knows (/etc/kubernetes,
 # /var/lib/kubelet, …) are folders below DIR. So nothing of the machine's is touched, nodes do not see each other's files,
-# and every mount goes away with the last process of the node. Workers have a network namespace too, on a bridge; the
-# first node has the machine's network. A small process, the holder, keeps the namespaces of a node.
+# and every mount goes away with the last process of the node. Workers have a network namespace too. A bridge joins
+# the nodes; the first has the machine's network. A small process, the holder, keeps the namespaces of a node.
 # shellcheck shell=bash
 
-readonly BRIDGE=corten0 SUBNET=10.213.0 POD_SUBNET=10.244.0.0/16 SERVICE_SUBNET=10.96.0.0/12 CGROUP=corten
+readonly LINK=corten0 SUBNET=10.213.0 POD_SUBNET=10.244.0.0/16 SERVICE_SUBNET=10.96.0.0/12 CGROUP=corten
 # Path in a node: folder below its own.
 readonly NODE_PATHS=(
     /etc/kubernetes:etc/kubernetes /var/lib/kubelet:var/lib/kubelet /var/lib/etcd:var/lib/etcd
@@ -90,32 +90,46 @@ remove_mount_points() {
 
 ## Network
 
+# The bridge that joins the nodes is in a network namespace of its own. In the machine's namespace its frames would go through
+# bridge netfilter and whatever Docker and others put into the forward chain, and a packet that a node sends back to the
+# node it came from would never be masqueraded.
 set_up_network() {
-    local nodes=$1
+    local nodes=$1 i
     save_sysctl net.ipv4.ip_forward 1
-    if ! ip link show "$BRIDGE" >/dev/null 2>&1; then
-        ip link add "$BRIDGE" type bridge
-        ip address add "$SUBNET.1/24" dev "$BRIDGE"
-    fi
-    # Docker and others drop what they do not know in the forward chain; frames between nodes are none of their business.
-    [[ ! -e /sys/class/net/$BRIDGE/bridge/nf_call_iptables ]] || printf 0 >"/sys/class/net/$BRIDGE/bridge/nf_call_iptables"
-    ip link set "$BRIDGE" up
+    # A Service whose pod is on the node of its client answers over the pods' bridge, where NAT has to see it.
+    [[ -d /proc/sys/net/bridge ]] || modprobe br_netfilter || die "the kernel module br_netfilter is missing"
+    start_switch
+    for ((i = 1; i <= nodes; i++)); do connect_node "node-$i"; done
     # Services are reached from the machine with the node's address, also where there is no default route.
-    ip route replace "$SERVICE_SUBNET" dev "$BRIDGE" src "$SUBNET.1"
-    ((nodes == 1)) || for ((i = 2; i <= nodes; i++)); do connect_node "node-$i"; done
+    ip route replace "$SERVICE_SUBNET" dev "$LINK" src "$SUBNET.1"
 }
 
+start_switch() {
+    pid_of "$DIR/switch.pid" >/dev/null && return
+    rm -f "$DIR/switch-ready"
+    start_process switch "$DIR/switch.pid" "$(node_log node-1 switch)" unshare --net bash -euc "$SWITCH" switch "$DIR" "$BIN/toolbox"
+    wait_until 10 test -e "$DIR/switch-ready" || fail_with_log node-1 switch "the bridge between the nodes could not be made"
+}
+
+readonly SWITCH='
+sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+ip link add switch type bridge
+ip link set switch up
+touch "$1/switch-ready"
+exec "$2" pause
+'
+
 connect_node() {
-    local node=$1 link=corten-${1#node-} pid
-    in_node "$node" ip link show eth0 >/dev/null 2>&1 && return
-    pid=$(pid_of "$(node_dir "$node")/holder.pid")
-    ip link add "$link" type veth peer name eth0 netns "$pid"
-    ip link set "$link" master "$BRIDGE" up
-    in_node "$node" ip link set lo up
-    in_node "$node" ip address add "$(node_address "$node")/24" dev eth0
-    in_node "$node" ip link set eth0 up
-    in_node "$node" ip route add default via "$SUBNET.1"
-    in_node "$node" sysctl -qw net.ipv4.ip_forward=1
+    local node=$1 port=port-${1#node-} link=eth0 node_pid switch_pid
+    ! is_first "$node" || link=$LINK
+    in_node "$node" ip link show "$link" >/dev/null 2>&1 && return
+    node_pid=$(pid_of "$(node_dir "$node")/holder.pid")
+    switch_pid=$(pid_of "$DIR/switch.pid")
+    ip link add "$link" netns "$node_pid" type veth peer name "$port" netns "$switch_pid"
+    nsenter --target "$switch_pid" --net -- ip link set "$port" master switch up
+    in_node "$node" ip address add "$(node_address "$node")/24" dev "$link"
+    in_node "$node" ip link set "$link" up
+    is_first "$node" || in_node "$node" sh -euc "ip link set lo up; ip route add default via $SUBNET.1; sysctl -qw net.ipv4.ip_forward=1"
 }
 
 save_sysctl() {
@@ -291,12 +305,10 @@ processes_in() {
 }
 
 remove_network() {
+    stop_process "$DIR/switch.pid"
     local link
-    for link in $(ip -o link show type veth 2>/dev/null | grep -oE ' corten-[0-9]+' || true); do
-        ip link delete "$link" 2>/dev/null || true
-    done
-    for link in "$BRIDGE" "$POD_BRIDGE"; do
-        ip link show "$link" >/dev/null 2>&1 && ip link delete "$link"
+    for link in "$LINK" "$POD_BRIDGE"; do
+        ! ip link show "$link" >/dev/null 2>&1 || ip link delete "$link" 2>/dev/null || true
     done
     local family name
     for family in ip ip6 inet; do
