@@ -1,6 +1,7 @@
 //! What was acknowledged is there after kill -9 of etcd and of the apiserver, and etcd has the keys that Kubernetes has.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,9 +10,17 @@ use std::{
 };
 
 use anyhow::Result;
-use e2e::{ControlPlane, http_client::send_json};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, api::ListParams};
+use e2e::{
+    ControlPlane,
+    http_client::{send, send_json},
+};
+use futures::StreamExt;
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
 use serde_json::json;
 
 /// Writes ConfigMaps until told to stop; the names of those that were acknowledged.
@@ -52,6 +61,45 @@ async fn acknowledged_writes_survive_kill_of_apiserver_and_etcd() -> Result<()> 
         maps.list(&ListParams::default()).await?.items.into_iter().filter_map(|map| map.metadata.name).collect();
     let lost: Vec<&String> = acknowledged.iter().filter(|name| !there.contains(*name)).collect();
     assert!(lost.is_empty(), "lost {lost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_from_before_the_window_is_told_in_the_stream_to_list_again() -> Result<()> {
+    let mut plane = ControlPlane::start().await?;
+    // A server that starts knows the present state, not how it came about.
+    plane.restart_apiserver().await?;
+    let path = "/api/v1/configmaps?watch=true&resourceVersion=1";
+    let answer = send(&plane.client().await?, "GET", path, &[], "").await?;
+    let event = answer.json();
+    assert_eq!((answer.code, &event["type"]), (200, &json!("ERROR")), "{event}");
+    assert_eq!((&event["object"]["code"], &event["object"]["reason"]), (&json!(410), &json!("Expired")), "{event}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reflector_goes_on_after_restarts_of_the_apiserver() -> Result<()> {
+    let mut plane = ControlPlane::start().await?;
+    let maps: Api<ConfigMap> = Api::namespaced(plane.client().await?, "default");
+    let mut seen = pin!(watcher(maps.clone(), watcher::Config::default()).default_backoff().touched_objects());
+    for number in 0..3 {
+        let name = format!("map-{number}");
+        let map = ConfigMap {
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+            ..ConfigMap::default()
+        };
+        maps.create(&PostParams::default(), &map).await?;
+        let arrives = async {
+            while let Some(map) = seen.next().await {
+                if map.is_ok_and(|map| map.metadata.name.as_ref() == Some(&name)) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(20), arrives).await?, "{name} is never seen");
+        plane.restart_apiserver().await?;
+    }
     Ok(())
 }
 

@@ -61,8 +61,9 @@ impl Options {
 /// Begins a watch.
 ///
 /// # Errors
-/// Before the stream: `BadRequest` for parameters, `Expired` when the window has passed, `Timeout` and `ServiceUnavailable`
-/// where a consistent start cannot be had. In the stream: an ERROR event with an `Expired` status.
+/// Before the stream: `BadRequest` for parameters, `Timeout` and `ServiceUnavailable` where a consistent start cannot be had.
+/// In the stream: an ERROR event with an `Expired` status when the window has passed, also when it had from the start. Clients
+/// list again after that event, but try again with the same version after a refusal.
 pub async fn watch(
     store: &Store,
     selection: Selection,
@@ -76,7 +77,10 @@ pub async fn watch(
     let initial = from_state.then(|| cache.snapshot());
     let revision = initial.as_ref().map_or(start, |snapshot| snapshot.revision);
     let watcher = cache.watch(selection_prefix(&presenter), selection.watch_scope(), revision);
-    let watcher = watcher.map_err(|Lagged| too_old(revision))?;
+    let watcher = match watcher {
+        Ok(watcher) => watcher,
+        Err(Lagged) => return Ok(Body::full(error_event(&presenter, &too_old(revision))?)),
+    };
     let initial: Vec<Arc<Object>> =
         initial.iter().flat_map(|snapshot| selection.select(snapshot, None).cloned().collect::<Vec<_>>()).collect();
     let stream = Stream {
@@ -102,6 +106,12 @@ fn selection_prefix(presenter: &Presenter) -> &str {
 
 fn too_old(revision: i64) -> ApiError {
     ApiError::expired(format!("too old resource version: {revision}"))
+}
+
+fn error_event(presenter: &Presenter, error: &ApiError) -> Result<Bytes, ApiError> {
+    let mut out = BytesMut::new();
+    presenter.event_value(&mut out, "ERROR", &error.to_value())?;
+    Ok(out.freeze())
 }
 
 /// The revision to start after, and whether the present state is sent first.
@@ -160,9 +170,7 @@ impl Stream {
             Ok(()) => Some((Ok(out.freeze()), self)),
             Err(error) => {
                 self.ended = true;
-                let mut out = BytesMut::new();
-                let written = self.presenter.event_value(&mut out, "ERROR", &error.to_value());
-                let piece = written.map(|()| out.freeze()).map_err(std::io::Error::other);
+                let piece = error_event(&self.presenter, &error).map_err(std::io::Error::other);
                 Some((piece, self))
             }
         }
