@@ -10,7 +10,10 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use kube::api::{ObjectMeta, PostParams};
 use kube::config::{AuthInfo, Kubeconfig, NamedAuthInfo};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
+
+use crate::connection::{self, Connection};
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
@@ -18,8 +21,6 @@ const CLIENT_USAGES: &[&str] = &["digital signature", "client auth"];
 const SERVING_USAGES: &[&str] = &["digital signature", "server auth"];
 const CLIENT_FILE: &str = "kubelet-client-current.pem";
 const SERVING_FILE: &str = "kubelet-server-current.pem";
-/// How often an open request is looked at.
-const POLL: Duration = Duration::from_millis(500);
 /// How long a request may stay open before another is made.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Wait after a failure.
@@ -31,6 +32,8 @@ const RENEW_AT: u32 = 80;
 pub enum Error {
     #[error(transparent)]
     Client(#[from] client::Error),
+    #[error(transparent)]
+    Connection(#[from] connection::Error),
     #[error("{path}")]
     Io {
         path: PathBuf,
@@ -49,6 +52,8 @@ pub enum Error {
     Api(#[from] kube::Error),
     #[error("the certificate request {name} was {outcome}: {message}")]
     Refused { name: String, outcome: &'static str, message: String },
+    #[error("the certificate request {0} was deleted before it was answered")]
+    Deleted(String),
     #[error("the certificate request {0} was not answered in time")]
     Unanswered(String),
     #[error("the kubeconfig cannot be written as JSON")]
@@ -161,27 +166,48 @@ async fn request(
         status: None,
     };
     let name = api.create(&PostParams::default(), &object).await?.metadata.name.unwrap_or_default();
-    let started = tokio::time::Instant::now();
-    while started.elapsed() < PATIENCE {
-        let status = api.get(&name).await?.status.unwrap_or_default();
-        for condition in status.conditions.iter().flatten() {
-            let outcome = match condition.type_.as_str() {
-                "Denied" => "denied",
-                "Failed" => "not signed",
-                _ => continue,
-            };
-            let message = condition.message.clone().unwrap_or_default();
-            return Err(Error::Refused { name, outcome, message });
-        }
-        if let Some(certificate) = status.certificate.filter(|certificate| !certificate.0.is_empty()) {
-            let certificate = String::from_utf8_lossy(&certificate.0).into_owned();
-            return Ok(format!("{}\n{}", certificate.trim_end(), key.serialize_pem()));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err(Error::Unanswered(name))
+    let certificate = match tokio::time::timeout(PATIENCE, answer(&api, &name)).await {
+        Ok(answer) => answer?,
+        Err(_) => return Err(Error::Unanswered(name)),
+    };
+    Ok(format!("{}\n{}", certificate.trim_end(), key.serialize_pem()))
 }
 
+/// Watches a request until it is decided: the certificate.
+async fn answer(api: &Api<CertificateSigningRequest>, name: &str) -> Result<String, Error> {
+    let open = |request: Option<&CertificateSigningRequest>| request.is_some_and(|request| decision(request).is_none());
+    loop {
+        match await_condition(api.clone(), name, |request: Option<&CertificateSigningRequest>| !open(request)).await {
+            Ok(Some(request)) => match decision(&request) {
+                Some(Ok(certificate)) => return Ok(certificate),
+                Some(Err((outcome, message))) => {
+                    return Err(Error::Refused { name: name.to_owned(), outcome, message });
+                }
+                None => {}
+            },
+            Ok(None) => return Err(Error::Deleted(name.to_owned())),
+            Err(error) => {
+                tracing::warn!(request = name, error = crate::worker::chain(&error), "the request cannot be watched");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// What was decided about a request: the certificate, or what happened to it instead and why. Pure.
+fn decision(request: &CertificateSigningRequest) -> Option<Result<String, (&'static str, String)>> {
+    let status = request.status.as_ref()?;
+    for condition in status.conditions.iter().flatten() {
+        let outcome = match condition.type_.as_str() {
+            "Denied" => "denied",
+            "Failed" => "not signed",
+            _ => continue,
+        };
+        return Some(Err((outcome, condition.message.clone().unwrap_or_default())));
+    }
+    let certificate = status.certificate.as_ref().filter(|certificate| !certificate.0.is_empty())?;
+    Some(Ok(String::from_utf8_lossy(&certificate.0).into_owned()))
+}
 /// How long until a certificate is to be renewed. Pure.
 fn until_renewal(from: SystemTime, to: SystemTime, now: SystemTime) -> Duration {
     let life = to.duration_since(from).unwrap_or(Duration::ZERO);
@@ -195,9 +221,9 @@ fn renewal_of(path: &Path) -> Result<Duration, Error> {
     Ok(until_renewal(certificate.validity.not_before, certificate.validity.not_after, SystemTime::now()))
 }
 
-/// Renews the client certificate before it ends, then asks for the kubelet to start anew with it. A kubeconfig with a certificate of its
-/// own is left alone.
-pub async fn rotate_client(client: Client, directory: PathBuf, node: String, restart: Shutdown) {
+/// Renews the client certificate before it ends, and has new requests made with it. A kubeconfig with a certificate of its own is left
+/// alone.
+pub async fn rotate_client(connection: Connection, directory: PathBuf, node: String) {
     let current = directory.join(CLIENT_FILE);
     if !current.exists() {
         return;
@@ -207,16 +233,17 @@ pub async fn rotate_client(client: Client, directory: PathBuf, node: String, res
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(error) => tracing::warn!(error = crate::worker::chain(&error), "the client certificate cannot be read"),
         }
-        match renew_client(&client, &directory, &node).await {
-            Ok(()) => {
-                tracing::info!("the client certificate is renewed");
-                return restart.cancel();
-            }
+        let renewed = async {
+            renew_client(&connection.client(), &directory, &node).await?;
+            connection.reopen().await.map_err(Error::from)
+        };
+        match renewed.await {
+            Ok(()) => tracing::info!("the client certificate is renewed"),
             Err(error) => {
-                tracing::warn!(error = crate::worker::chain(&error), "the client certificate is not renewed yet")
+                tracing::warn!(error = crate::worker::chain(&error), "the client certificate is not renewed yet");
+                tokio::time::sleep(RETRY * 5).await;
             }
         }
-        tokio::time::sleep(RETRY * 5).await;
     }
 }
 
@@ -239,23 +266,32 @@ pub fn serving(
     Ok(tls::ServingCertificate::Files { certificate: file.clone(), key: file })
 }
 
+/// For how long the file's certificate need not be renewed, if it is one that the cluster gave for this subject and these names.
+fn serves(file: &Path, subject: &Subject, names: &Names) -> Option<Duration> {
+    let certificate = Certificate::parse(&std::fs::read_to_string(file).ok()?).ok()?;
+    let is_theirs = certificate.subject == *subject
+        && names.dns.iter().all(|name| certificate.names.dns.contains(name))
+        && names.ips.iter().all(|ip| certificate.names.ips.contains(ip));
+    let left = until_renewal(certificate.validity.not_before, certificate.validity.not_after, SystemTime::now());
+    Some(left).filter(|left| is_theirs && *left > Duration::ZERO)
+}
+
 /// Asks for a serving certificate of the cluster, and again before it ends. The server loads the file when it changes.
 pub async fn rotate_serving(client: Client, directory: PathBuf, node: String, hosts: Vec<String>) {
     let file = directory.join(SERVING_FILE);
     let subject = Subject::new(format!("system:node:{node}"), &["system:nodes"]);
     let names = Names::from_hosts(&hosts);
     loop {
-        match request(&client, SERVING_SIGNER, SERVING_USAGES, &subject, &names).await {
-            Ok(pair) => {
-                if let Err(error) = write(&file, &pair) {
-                    tracing::warn!(error = crate::worker::chain(&error), "the serving certificate cannot be kept");
-                }
-                tokio::time::sleep(renewal_of(&file).unwrap_or(RETRY)).await;
-            }
-            Err(error) => {
-                tracing::warn!(error = crate::worker::chain(&error), "no serving certificate of the cluster yet");
-                tokio::time::sleep(RETRY * 5).await;
-            }
+        if let Some(left) = serves(&file, &subject, &names) {
+            tokio::time::sleep(left).await;
+        }
+        let renewed = async {
+            let pair = request(&client, SERVING_SIGNER, SERVING_USAGES, &subject, &names).await?;
+            write(&file, &pair)
+        };
+        if let Err(error) = renewed.await {
+            tracing::warn!(error = crate::worker::chain(&error), "no serving certificate of the cluster yet");
+            tokio::time::sleep(RETRY * 5).await;
         }
     }
 }
@@ -263,6 +299,38 @@ pub async fn rotate_serving(client: Client, directory: PathBuf, node: String, ho
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_open_until_it_is_signed_denied_or_failed() {
+        let decided = |status: serde_json::Value| {
+            let request = serde_json::json!({"spec": {"request": "", "signerName": ""}, "status": status});
+            decision(&serde_json::from_value(request).unwrap())
+        };
+        assert_eq!(decided(serde_json::json!({})), None);
+        assert_eq!(decided(serde_json::json!({"conditions": [{"type": "Approved", "status": "True"}]})), None);
+        assert_eq!(decided(serde_json::json!({"certificate": "UEVN"})), Some(Ok("PEM".into())));
+        for (kind, outcome) in [("Denied", "denied"), ("Failed", "not signed")] {
+            let status = serde_json::json!({"conditions": [{"type": kind, "status": "True", "message": "m"}]});
+            assert_eq!(decided(status), Some(Err((outcome, "m".to_owned()))));
+        }
+    }
+
+    #[test]
+    fn a_serving_certificate_is_asked_for_unless_the_clusters_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let hosts = ["node1".to_owned(), "10.0.0.1".to_owned()];
+        serving((None, None), directory.path(), &hosts, true).unwrap();
+        let file = directory.path().join(SERVING_FILE);
+        let (subject, names) = (Subject::new("system:node:node1", &["system:nodes"]), Names::from_hosts(&hosts));
+        assert_eq!(serves(&file, &subject, &names), None, "it is self-signed");
+        let ca = pki::Authority::generate("ca", KeyType::EcdsaP256, SystemTime::now()).unwrap();
+        let validity = pki::Validity::from(SystemTime::now(), Duration::from_secs(1000));
+        let issued = ca.issue(&subject, &names, pki::Usage::SERVER, validity, KeyType::EcdsaP256).unwrap();
+        write(&file, &issued.certificate).unwrap();
+        assert!(serves(&file, &subject, &names).is_some_and(|left| left < Duration::from_secs(1000)));
+        let moved = Names::from_hosts(["node1", "10.0.0.2"]);
+        assert_eq!(serves(&file, &subject, &moved), None, "the node has another address");
+    }
 
     #[test]
     fn certificates_are_renewed_after_four_fifths_of_their_life() {

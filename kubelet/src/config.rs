@@ -166,6 +166,9 @@ pub struct KubeletConfiguration {
     pub oom_score_adj: i32,
     pub pod_pids_limit: i64,
     pub serialize_image_pulls: bool,
+    pub max_parallel_image_pulls: Option<i32>,
+    #[serde(rename = "staticPodURLHeader")]
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
     pub max_open_files: i64,
     #[serde(rename = "kubeAPIQPS")]
     pub kube_api_qps: i32,
@@ -272,6 +275,8 @@ impl Default for KubeletConfiguration {
             oom_score_adj: -999,
             pod_pids_limit: -1,
             serialize_image_pulls: true,
+            max_parallel_image_pulls: None,
+            static_pod_url_header: BTreeMap::new(),
             max_open_files: 1_000_000,
             kube_api_qps: 50,
             kube_api_burst: 100,
@@ -311,6 +316,12 @@ impl KubeletConfiguration {
         Ok(configuration)
     }
 
+    /// How many images may be pulled at a time.
+    pub fn parallel_pulls(&self) -> usize {
+        let most = self.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok());
+        if self.serialize_image_pulls { 1 } else { most.unwrap_or(usize::MAX) }
+    }
+
     /// Everything that is wrong with it, with the field's path.
     pub fn validate(&self) -> Result<(), Error> {
         let mut wrong = Vec::new();
@@ -331,6 +342,11 @@ impl KubeletConfiguration {
         }
         if self.image_gc_low_threshold_percent >= self.image_gc_high_threshold_percent {
             wrong.push("imageGCLowThresholdPercent: must be less than imageGCHighThresholdPercent".into());
+        }
+        if self.max_parallel_image_pulls.is_some_and(|most| most < 1 || most > 1 && self.serialize_image_pulls) {
+            wrong.push(
+                "maxParallelImagePulls: must be greater than 0, and is 1 where serializeImagePulls is true".into(),
+            );
         }
         if self.node_lease_duration_seconds == 0 {
             wrong.push("nodeLeaseDurationSeconds: Invalid value: 0: must be greater than 0".into());

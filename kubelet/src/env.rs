@@ -12,6 +12,8 @@ use crate::objects::{Objects, Unavailable};
 pub enum Error {
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
     NoKey { key: String, kind: &'static str, namespace: String, name: String },
+    #[error("fileKeyRef of volume {0:?} is not supported yet")]
+    File(String),
     #[error(transparent)]
     Object(#[from] Unavailable),
     #[error(transparent)]
@@ -96,13 +98,13 @@ pub async fn build(
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         if let Some(reference) = &source.config_map_ref {
-            let map = objects.config_map(namespace, &reference.name, reference.optional.unwrap_or(false)).await?;
+            let map = objects.config_map(pod, &reference.name, reference.optional.unwrap_or(false)).await?;
             for (key, value) in map.iter().flat_map(|map| map.data.iter().flatten()) {
                 set(format!("{prefix}{key}"), value.clone(), &mut values);
             }
         }
         if let Some(reference) = &source.secret_ref {
-            let secret = objects.secret(namespace, &reference.name, reference.optional.unwrap_or(false)).await?;
+            let secret = objects.secret(pod, &reference.name, reference.optional.unwrap_or(false)).await?;
             for (key, value) in secret.iter().flat_map(|secret| secret.data.iter().flatten()) {
                 set(format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned(), &mut values);
             }
@@ -156,18 +158,21 @@ async fn from_source(
         Err(Error::NoKey { key: key.into(), kind, namespace: namespace.into(), name: name.into() })
     };
     if let Some(key) = &source.config_map_key_ref {
-        let map = objects.config_map(namespace, &key.name, key.optional.unwrap_or(false)).await?;
+        let map = objects.config_map(pod, &key.name, key.optional.unwrap_or(false)).await?;
         return match map.and_then(|map| map.data.as_ref()?.get(&key.key).cloned()) {
             Some(value) => Ok(Some(value)),
             None => missing("ConfigMap", &key.name, &key.key, key.optional),
         };
     }
     if let Some(key) = &source.secret_key_ref {
-        let secret = objects.secret(namespace, &key.name, key.optional.unwrap_or(false)).await?;
+        let secret = objects.secret(pod, &key.name, key.optional.unwrap_or(false)).await?;
         return match secret.and_then(|secret| secret.data.as_ref()?.get(&key.key).cloned()) {
             Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
             None => missing("Secret", &key.name, &key.key, key.optional),
         };
+    }
+    if let Some(key) = &source.file_key_ref {
+        return Err(Error::File(key.volume_name.clone()));
     }
     Ok(None)
 }

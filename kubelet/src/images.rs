@@ -1,14 +1,19 @@
-//! Getting images: the pull policy, one pull of an image at a time, and a back-off after failures.
+//! Getting images: the pull policy, credentials, how many pulls at a time, and a back-off after failures.
+
+pub mod credentials;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use proto::cri as api;
+use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
+use crate::objects::Objects;
 use crate::pod::backoff::{self, Backoff};
 use crate::pod::status::Waiting;
 use crate::runtime::{Error, Runtime};
@@ -74,38 +79,64 @@ pub enum Origin {
     Pulled(Duration),
 }
 
+/// Why a container has no image yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    pub waiting: Waiting,
+    /// Before this nothing is gained by trying again.
+    pub until: Option<Timestamp>,
+}
+
+/// The last failure to pull an image for a pod.
+struct Failed {
+    backoff: Backoff,
+    at: Timestamp,
+    error: String,
+}
+
 /// Gets images for all pods of the node.
 pub struct Images {
     runtime: Arc<dyn Runtime>,
-    backoffs: Mutex<HashMap<String, (Backoff, Timestamp, String)>>,
-    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    clock: Clock,
+    /// By pod and image: another pod may have other credentials.
+    failures: Mutex<HashMap<(String, String), Failed>>,
+    /// How many images may be pulled at a time.
+    turns: Semaphore,
 }
 
-fn waiting(reason: &str, message: String) -> Waiting {
-    Waiting { reason: reason.to_owned(), message }
+fn refusal(reason: &str, message: String) -> Refusal {
+    Refusal { waiting: Waiting { reason: reason.to_owned(), message }, until: None }
 }
 
 impl Images {
-    pub fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, backoffs: Mutex::default(), pulls: Mutex::default() }
+    /// `parallel` pulls may run at a time.
+    pub fn new(runtime: Arc<dyn Runtime>, clock: Clock, parallel: usize) -> Self {
+        Self { runtime, clock, failures: Mutex::default(), turns: Semaphore::new(parallel.min(Semaphore::MAX_PERMITS)) }
     }
 
-    /// The image of a container, present on the node; else why it waits, and until when a retry makes no sense.
+    /// Forgets a pod that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.failures.lock().retain(|(owner, _), _| owner != uid);
+    }
+
+    /// The image of a container, present on the node; else why it waits.
     pub async fn ensure(
         &self,
+        pod: &Pod,
         container: &Container,
         sandbox: &api::PodSandboxConfig,
-    ) -> Result<(api::Image, Origin), (Waiting, Option<Timestamp>)> {
+        objects: &Objects,
+    ) -> Result<(api::Image, Origin), Refusal> {
         let image = container.image.as_deref().unwrap_or_default();
         if !is_valid(image) {
             let message = format!(
                 "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
             );
-            return Err((waiting("InvalidImageName", message), None));
+            return Err(refusal("InvalidImageName", message));
         }
         let policy = policy(container, image);
         let inspect =
-            |error: Error| (waiting("ImageInspectError", format!("Failed to inspect image {image:?}: {error}")), None);
+            |error: Error| refusal("ImageInspectError", format!("Failed to inspect image {image:?}: {error}"));
         if policy != Policy::Always
             && let Some(found) = self.runtime.image(image).await.map_err(inspect)?
         {
@@ -113,40 +144,84 @@ impl Images {
         }
         if policy == Policy::Never {
             let message = format!("Container image {image:?} is not present with pull policy of Never");
-            return Err((waiting("ErrImageNeverPull", message), None));
+            return Err(refusal("ErrImageNeverPull", message));
         }
-        self.pull(image, sandbox).await
+        self.may_try(pod, image)?;
+        self.pull(pod, image, sandbox, objects).await.map_err(|error| self.note_failure(pod, image, &error))
+    }
+
+    /// Whether the last failure is long enough ago.
+    fn may_try(&self, pod: &Pod, image: &str) -> Result<(), Refusal> {
+        let failures = self.failures.lock();
+        let Some(failed) = failures.get(&key(pod, image)) else { return Ok(()) };
+        match backoff::blocked_until(Some(&failed.backoff), failed.at, self.clock.now()) {
+            None => Ok(()),
+            Some(until) => {
+                let message = format!("Back-off pulling image {image:?}: ErrImagePull: {}", failed.error);
+                Err(Refusal { until: Some(until), ..refusal("ImagePullBackOff", message) })
+            }
+        }
+    }
+
+    fn note_failure(&self, pod: &Pod, image: &str, error: &Error) -> Refusal {
+        let mut failures = self.failures.lock();
+        let now = self.clock.now();
+        let old = failures.get(&key(pod, image)).map(|failed| failed.backoff);
+        let backoff = backoff::next(old.as_ref(), now, now, backoff::MAX);
+        failures.insert(key(pod, image), Failed { backoff, at: now, error: error.to_string() });
+        refusal("ErrImagePull", error.to_string())
     }
 
     async fn pull(
         &self,
+        pod: &Pod,
         image: &str,
         sandbox: &api::PodSandboxConfig,
-    ) -> Result<(api::Image, Origin), (Waiting, Option<Timestamp>)> {
-        let turn = Arc::clone(self.pulls.lock().entry(image.to_owned()).or_default());
-        let _turn = turn.lock().await;
-        let now = Timestamp::now();
-        if let Some((entry, failed, error)) = self.backoffs.lock().get(image)
-            && let Some(until) = backoff::blocked_until(Some(entry), *failed, now)
-        {
-            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {error}");
-            return Err((waiting("ImagePullBackOff", message), Some(until)));
-        }
+        objects: &Objects,
+    ) -> Result<(api::Image, Origin), Error> {
+        let credentials = credentials::matching(image, self.credentials(pod, objects).await);
+        // The semaphore is never closed.
+        let _turn = self.turns.acquire().await;
         let started = tokio::time::Instant::now();
-        let failed = |error: Error| {
-            let mut backoffs = self.backoffs.lock();
-            let now = Timestamp::now();
-            let old = backoffs.get(image).map(|(entry, _, _)| *entry);
-            let entry = backoff::next(old.as_ref(), now, now, backoff::MAX);
-            backoffs.insert(image.to_owned(), (entry, now, error.to_string()));
-            (waiting("ErrImagePull", error.to_string()), Some(now + Duration::from_millis(500)))
+        let mut outcome = None;
+        for auth in &credentials {
+            outcome = Some(self.runtime.pull(image, Some(auth.clone()), sandbox).await);
+            if matches!(outcome, Some(Ok(_))) {
+                break;
+            }
+        }
+        let reference = match outcome {
+            Some(outcome) => outcome?,
+            None => self.runtime.pull(image, None, sandbox).await?,
         };
-        let reference = self.runtime.pull(image, None, sandbox).await.map_err(failed)?;
-        self.backoffs.lock().remove(image);
-        let found = self.runtime.image(&reference).await.map_err(failed)?;
-        let missing = || (waiting("ErrImagePull", format!("image {reference:?} is not there after its pull")), None);
-        Ok((found.ok_or_else(missing)?, Origin::Pulled(started.elapsed())))
+        self.failures.lock().remove(&key(pod, image));
+        let found = self.runtime.image(&reference).await?.ok_or(Error::Missing("image that was pulled"))?;
+        Ok((found, Origin::Pulled(started.elapsed())))
     }
+
+    /// What the pod's pull secrets give. One that is missing or wrong is passed over: the image may not need it.
+    async fn credentials(&self, pod: &Pod, objects: &Objects) -> Vec<credentials::Credential> {
+        let mut all = Vec::new();
+        for secret in crate::pod::spec(pod).image_pull_secrets.iter().flatten().filter(|secret| !secret.name.is_empty())
+        {
+            let name = secret.name.as_str();
+            match objects.secret(pod, name, false).await {
+                Ok(Some(found)) => match credentials::parse(&found) {
+                    Ok(found) => all.extend(found),
+                    Err(error) => {
+                        tracing::warn!(secret = name, error = crate::worker::chain(&error), "not a pull secret")
+                    }
+                },
+                Ok(None) => {}
+                Err(error) => tracing::warn!(secret = name, error = crate::worker::chain(&error), "no pull secret"),
+            }
+        }
+        all
+    }
+}
+
+fn key(pod: &Pod, image: &str) -> (String, String) {
+    (crate::pod::uid(pod).to_owned(), image.to_owned())
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! ConfigMaps, Secrets, Services and tokens that pods use, from the API. Without an API server there are none.
+//! ConfigMaps, Secrets, Services, RuntimeClasses and tokens that pods use, from the API. Without an API server there are none.
 
-use std::collections::HashMap;
+mod watched;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use component_base::informer::Informer;
+use component_base::informer::{Informer, Informers};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-/// The certificate bundle that every pod mounts; it changes almost never.
-const ROOT_CA: &str = "kube-root-ca.crt";
-const ROOT_CA_AGE: Duration = Duration::from_secs(60);
+use crate::pod::references;
+use watched::Watched;
 
 /// Why an object that a pod needs cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -34,20 +34,54 @@ pub enum Unavailable {
 
 /// Access to the API's objects for pods.
 pub struct Objects {
-    client: Option<Client>,
-    services: Option<Informer<Service>>,
-    root_ca: Mutex<HashMap<String, (Instant, Arc<ConfigMap>)>>,
+    api: Option<Access>,
+}
+
+struct Access {
+    client: Client,
+    informers: Informers,
+    services: Informer<Service>,
+    config_maps: Watched<ConfigMap>,
+    secrets: Watched<Secret>,
 }
 
 impl Objects {
-    pub fn new(client: Option<Client>, services: Option<Informer<Service>>) -> Self {
-        Self { client, services, root_ca: Mutex::default() }
+    /// With the informers of an API server, or without one. Must be called within a tokio runtime.
+    pub fn new(informers: Option<&Informers>) -> Self {
+        let access = |informers: &Informers| Access {
+            client: informers.client().clone(),
+            informers: informers.clone(),
+            services: informers.get(),
+            config_maps: Watched::new(informers.client().clone()),
+            secrets: Watched::new(informers.client().clone()),
+        };
+        Self { api: informers.map(access) }
+    }
+
+    fn access(&self, what: &'static str) -> Result<&Access, Unavailable> {
+        self.api.as_ref().ok_or(Unavailable::NoApi(what))
+    }
+
+    /// Follows the ConfigMaps and Secrets that the pod names; `changed` is set off when one is not what the pod was given.
+    pub fn follow(&self, pod: &Pod, changed: &Arc<Notify>) {
+        // Static pods may name no objects of the API.
+        let Some(access) = self.api.as_ref().filter(|_| !crate::pod::is_static(pod)) else { return };
+        let references = references::of(pod);
+        let (uid, namespace) = (crate::pod::uid(pod), crate::pod::namespace(pod));
+        access.config_maps.follow(uid, namespace, &references.config_maps, changed);
+        access.secrets.follow(uid, namespace, &references.secrets, changed);
+    }
+
+    /// Ends what [`Objects::follow`] began.
+    pub fn forget(&self, pod: &Pod) {
+        let nothing = Pod { metadata: pod.metadata.clone(), ..Default::default() };
+        self.follow(&nothing, &Arc::default());
     }
 
     /// The Services of which a pod in that namespace gets variables: `kubernetes` always, the namespace's own with links.
     pub fn services(&self, namespace: &str, links: bool) -> Vec<Arc<Service>> {
-        let Some(informer) = &self.services else { return Vec::new() };
-        let store = informer.store();
+        let Some(access) = &self.api else { return Vec::new() };
+        let store = access.services.store();
         let mut services = if links { store.list_namespace(namespace) } else { Vec::new() };
         let known = services.iter().any(|service| service.metadata.name.as_deref() == Some("kubernetes"));
         if !known && let Some(master) = store.find("default", "kubernetes") {
@@ -58,47 +92,36 @@ impl Objects {
 
     /// Waits until Services are known, so that variables are complete.
     pub async fn ready(&self) {
-        if let Some(services) = &self.services {
-            services.synced().await;
+        if let Some(access) = &self.api {
+            access.services.synced().await;
         }
     }
 
-    fn client(&self, what: &'static str) -> Result<Client, Unavailable> {
-        self.client.clone().ok_or(Unavailable::NoApi(what))
+    /// The handler that a RuntimeClass names.
+    pub async fn runtime_handler(&self, class: &str) -> Result<String, Unavailable> {
+        let classes = self.access("a RuntimeClass")?.informers.get::<RuntimeClass>();
+        classes.synced().await;
+        let missing = || Unavailable::NotFound { kind: "RuntimeClass.node.k8s.io", name: class.to_owned() };
+        classes.store().find("", class).map(|class| class.handler.clone()).ok_or_else(missing)
     }
 
     /// `None` only where it is optional and does not exist.
     pub async fn config_map(
         &self,
-        namespace: &str,
+        pod: &Pod,
         name: &str,
         optional: bool,
     ) -> Result<Option<Arc<ConfigMap>>, Unavailable> {
-        let fresh = |(at, map): &(Instant, Arc<ConfigMap>)| (at.elapsed() < ROOT_CA_AGE).then(|| Arc::clone(map));
-        if name == ROOT_CA
-            && let Some(map) = self.root_ca.lock().get(namespace).and_then(fresh)
-        {
-            return Ok(Some(map));
-        }
-        let api: Api<ConfigMap> = Api::namespaced(self.client("a ConfigMap")?, namespace);
-        let found = found("configmap", namespace, name, optional, api.get_opt(name).await)?;
-        if name == ROOT_CA
-            && let Some(map) = &found
-        {
-            self.root_ca.lock().insert(namespace.to_owned(), (Instant::now(), Arc::clone(map)));
-        }
-        Ok(found)
+        let maps = &self.access("a ConfigMap")?.config_maps;
+        let namespace = crate::pod::namespace(pod);
+        found("configmap", namespace, name, optional, maps.get(crate::pod::uid(pod), namespace, name).await)
     }
 
     /// `None` only where it is optional and does not exist.
-    pub async fn secret(
-        &self,
-        namespace: &str,
-        name: &str,
-        optional: bool,
-    ) -> Result<Option<Arc<Secret>>, Unavailable> {
-        let api: Api<Secret> = Api::namespaced(self.client("a Secret")?, namespace);
-        found("secret", namespace, name, optional, api.get_opt(name).await)
+    pub async fn secret(&self, pod: &Pod, name: &str, optional: bool) -> Result<Option<Arc<Secret>>, Unavailable> {
+        let secrets = &self.access("a Secret")?.secrets;
+        let namespace = crate::pod::namespace(pod);
+        found("secret", namespace, name, optional, secrets.get(crate::pod::uid(pod), namespace, name).await)
     }
 
     /// A service account token bound to the pod: the token and when it expires.
@@ -110,7 +133,8 @@ impl Objects {
     ) -> Result<(String, jiff::Timestamp), Unavailable> {
         let namespace = crate::pod::namespace(pod);
         let name = crate::pod::spec(pod).service_account_name.as_deref().unwrap_or("default");
-        let api: Api<ServiceAccount> = Api::namespaced(self.client("a service account token")?, namespace);
+        let api: Api<ServiceAccount> =
+            Api::namespaced(self.access("a service account token")?.client.clone(), namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: Some(audience.map(str::to_owned).into_iter().collect()),
@@ -142,10 +166,10 @@ fn found<K>(
     namespace: &str,
     name: &str,
     optional: bool,
-    answer: Result<Option<K>, kube::Error>,
+    answer: Result<Option<Arc<K>>, kube::Error>,
 ) -> Result<Option<Arc<K>>, Unavailable> {
     match answer {
-        Ok(Some(object)) => Ok(Some(Arc::new(object))),
+        Ok(Some(object)) => Ok(Some(object)),
         Ok(None) if optional => Ok(None),
         Ok(None) => Err(Unavailable::NotFound { kind, name: name.to_owned() }),
         Err(source) => Err(Unavailable::Api {

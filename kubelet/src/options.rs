@@ -10,7 +10,6 @@ use crate::config::{Error, KubeletConfiguration};
 
 /// Flags of Kubernetes' kubelet that are known here only to say that they are not supported.
 const UNSUPPORTED: &[&str] = &[
-    "allowed-unsafe-sysctls",
     "boot-id-file",
     "cloud-provider",
     "config-dir",
@@ -102,10 +101,14 @@ pub struct Options {
     pod_manifest_path: Option<PathBuf>,
     #[arg(long)]
     manifest_url: Option<String>,
+    #[arg(long)]
+    manifest_url_header: Option<String>,
     #[arg(long, value_delimiter = ',')]
     cluster_dns: Vec<String>,
     #[arg(long)]
     cluster_domain: Option<String>,
+    #[arg(long, value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
     #[arg(long)]
     cgroup_driver: Option<String>,
     #[arg(long)]
@@ -212,6 +215,7 @@ impl Options {
             to.cluster_dns.clone_from(&self.cluster_dns);
         }
         set(&mut to.cluster_domain, &self.cluster_domain);
+        to.allowed_unsafe_sysctls.extend(self.allowed_unsafe_sysctls.iter().cloned());
         set(&mut to.cgroup_driver, &self.cgroup_driver);
         set(&mut to.cgroup_root, &self.cgroup_root);
         set_option(&mut to.authentication.x509.client_ca_file, &self.client_ca_file);
@@ -235,6 +239,9 @@ impl Options {
         set(&mut to.image_gc_high_threshold_percent, &self.image_gc_high_threshold);
         set(&mut to.image_gc_low_threshold_percent, &self.image_gc_low_threshold);
         set(&mut to.provider_id, &self.provider_id);
+        for (name, value) in pairs_of("manifest-url-header", self.manifest_url_header.as_deref(), ':')? {
+            to.static_pod_url_header.entry(name).or_default().push(value);
+        }
         if let Some(text) = &self.eviction_hard {
             to.eviction_hard = Some(pairs("eviction-hard", text, '<')?);
         }
@@ -258,11 +265,16 @@ impl Options {
 }
 
 fn pairs(flag: &str, text: &str, separator: char) -> Result<BTreeMap<String, String>, Error> {
+    Ok(pairs_of(flag, Some(text), separator)?.into_iter().collect())
+}
+
+/// Pairs in their order; a name may come again.
+fn pairs_of(flag: &str, text: Option<&str>, separator: char) -> Result<Vec<(String, String)>, Error> {
     let part = |part: &str| match part.split_once(separator) {
         Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
         None => Err(Error::Invalid(vec![format!("--{flag}: {part:?}: expected key{separator}value")])),
     };
-    text.split(',').filter(|text| !text.is_empty()).map(part).collect()
+    text.unwrap_or_default().split(',').filter(|text| !text.is_empty()).map(part).collect()
 }
 
 fn taint(text: &str) -> Result<k8s_openapi::api::core::v1::Taint, Error> {

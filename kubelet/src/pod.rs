@@ -4,9 +4,11 @@ pub mod backoff;
 pub mod condition;
 pub mod plan;
 pub mod qos;
+pub mod references;
 pub mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
@@ -69,8 +71,9 @@ pub fn host_network(pod: &Pod) -> bool {
     spec(pod).host_network.unwrap_or(false)
 }
 
-pub fn grace_period(pod: &Pod) -> i64 {
-    pod.metadata.deletion_grace_period_seconds.or(spec(pod).termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE)
+pub fn grace_period(pod: &Pod) -> Duration {
+    let told = pod.metadata.deletion_grace_period_seconds.or(spec(pod).termination_grace_period_seconds);
+    Duration::from_secs(u64::try_from(told.unwrap_or(DEFAULT_GRACE)).unwrap_or(0))
 }
 
 /// Whether the pod is one that must not be evicted: static, or of a system priority.

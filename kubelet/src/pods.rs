@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
 use crate::agent::Agent;
-use crate::pod;
-use crate::status_writer;
+use crate::pod::status::Failure;
 use crate::worker::{Handle, Input, Worker};
+use crate::{pod, runtime, status_writer};
 
 /// All workers. Clones share them.
 #[derive(Clone)]
@@ -76,7 +76,8 @@ impl Pods {
 
     fn start(&self, state: &mut State, pod: Arc<Pod>, removed: bool) {
         let uid = pod::uid(&pod).to_owned();
-        let input = Input { pod, removed, failure: None, grace: None };
+        let failure = if removed { None } else { self.refusal(state, &pod) };
+        let input = Input { pod, removed, failure, grace: None };
         let (worker, handle) = Worker::new(Arc::clone(&self.inner.agent), input, self.inner.shutdown.clone());
         let writer = status_writer::run(Arc::clone(&self.inner.agent), handle.clone(), self.inner.shutdown.clone());
         state.workers.insert(uid.clone(), handle);
@@ -89,6 +90,18 @@ impl Pods {
             }
             pods.ended(&uid);
         });
+    }
+
+    /// Why the node does not take a new pod of the API, if it does not. What it took before stays.
+    fn refusal(&self, state: &State, pod: &Arc<Pod>) -> Option<Failure> {
+        let is_new = pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
+        if pod::is_static(pod) || !is_new || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let others: Vec<Arc<Pod>> = state.workers.values().filter_map(Handle::takes_place).collect();
+        let refusal = self.inner.agent.refusal(pod, &others)?;
+        self.inner.agent.recorder.warning(&pod::reference(pod), &refusal.reason, refusal.message.clone());
+        Some(refusal)
     }
 
     /// A worker has ended its pod.
@@ -144,6 +157,20 @@ impl Pods {
             pod::namespace(&input.pod) == namespace && pod::name(&input.pod) == name
         });
         named.min_by_key(|handle| handle.input.borrow().removed).cloned()
+    }
+
+    /// Something ended in the runtime: whose it is looks at it.
+    pub fn container_ended(&self, id: &str) {
+        for handle in self.inner.state.lock().workers.values() {
+            let view = handle.shared.view.lock();
+            let is_theirs =
+                view.containers.iter().any(|container| container.id == id && container.state != runtime::State::Exited)
+                    || view.sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.ready);
+            drop(view);
+            if is_theirs {
+                return handle.ended(id);
+            }
+        }
     }
 
     pub fn handles(&self) -> Vec<Handle> {

@@ -7,15 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container as Spec, Pod, Probe};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, Pod, PodStatus, Probe};
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use crate::agent::Agent;
-use crate::pod::plan::ProbeView;
+use crate::pod::plan::{ProbeView, Unhealthy};
 use crate::pod::{self, Kind};
-use crate::runtime::{PodView, State};
+use crate::runtime::{Container, PodView, State};
+use check::Trouble;
 use state::{Machine, Verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ impl ProbeKind {
 pub struct Probes {
     agent: Arc<Agent>,
     changed: Arc<Notify>,
-    view: Arc<Mutex<ProbeView>>,
+    view: watch::Sender<ProbeView>,
     tasks: HashMap<(String, ProbeKind), AbortHandle>,
 }
 
@@ -49,16 +49,18 @@ pub fn host_of(host: Option<&str>, ips: &[String]) -> String {
 }
 
 impl Probes {
+    /// `changed` is set off when what the probes say is not what they said before.
     pub fn new(agent: Arc<Agent>, changed: Arc<Notify>) -> Self {
-        Self { agent, changed, view: Arc::default(), tasks: HashMap::new() }
+        Self { agent, changed, view: watch::Sender::default(), tasks: HashMap::new() }
     }
 
     pub fn view(&self) -> ProbeView {
-        self.view.lock().clone()
+        self.view.borrow().clone()
     }
 
-    /// Starts the probes of containers that run, and ends those of containers that do not.
-    pub fn sync(&mut self, pod: &Arc<Pod>, view: &PodView) {
+    /// Starts the probes of containers that run, and ends those of containers that do not. `before` is the pod's last status: what it
+    /// says of a container stands until a probe says otherwise, so that a kubelet which starts again makes nothing unready.
+    pub fn sync(&mut self, pod: &Arc<Pod>, view: &PodView, before: &PodStatus) {
         let running: Vec<_> = view.containers.iter().filter(|c| c.state == State::Running).collect();
         let gone: Vec<_> = self.tasks.keys().filter(|(id, _)| !running.iter().any(|c| c.id == *id)).cloned().collect();
         for key in gone {
@@ -69,57 +71,75 @@ impl Probes {
             if matches!(kind, Kind::Init | Kind::Ephemeral) {
                 continue;
             }
+            let before = status_of(before, &container.id);
             for (probe_kind, probe) in of(&spec) {
-                self.start(pod, view, &container.id, &spec, probe_kind, probe);
+                if !self.tasks.contains_key(&(container.id.clone(), probe_kind)) {
+                    let ips = self.ips(pod, view);
+                    self.start(pod, container, &spec, (probe_kind, probe), ips, before);
+                }
             }
         }
     }
 
-    fn start(&mut self, pod: &Arc<Pod>, view: &PodView, id: &str, spec: &Spec, kind: ProbeKind, probe: &Probe) {
-        let key = (id.to_owned(), kind);
-        if self.tasks.contains_key(&key) {
+    fn ips(&self, pod: &Pod, view: &PodView) -> Vec<String> {
+        if pod::host_network(pod) {
+            return self.agent.host_ips.load_full().to_vec();
+        }
+        view.sandboxes.first().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
+    }
+
+    fn start(
+        &mut self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        spec: &Spec,
+        (kind, probe): (ProbeKind, &Probe),
+        ips: Vec<String>,
+        before: Option<&ContainerStatus>,
+    ) {
+        let id = container.id.clone();
+        self.view.send_modify(|view| match kind {
+            ProbeKind::Startup => {
+                let started = before.is_some_and(|before| before.started == Some(true));
+                view.started.insert(id.clone(), started);
+            }
+            ProbeKind::Readiness => {
+                view.ready.insert(id.clone(), before.is_some_and(|before| before.ready));
+            }
+            ProbeKind::Liveness => {}
+        });
+        if kind == ProbeKind::Startup && self.view.borrow().started.get(&id) == Some(&true) {
             return;
         }
-        let has_startup = spec.startup_probe.is_some();
-        match kind {
-            ProbeKind::Startup => drop(self.view.lock().started.entry(id.to_owned()).or_insert(false)),
-            ProbeKind::Readiness => drop(self.view.lock().ready.entry(id.to_owned()).or_insert(false)),
-            ProbeKind::Liveness => {}
-        }
-        let started_at = view.containers.iter().find(|c| c.id == id).and_then(|c| c.started_at);
-        let age = started_at.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
-        let ips = if pod::host_network(pod) {
-            self.agent.host_ips.load_full().to_vec()
-        } else {
-            view.sandboxes.first().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
-        };
+        let age = container.started_at.and_then(|at| self.agent.clock.now().duration_since(at).try_into().ok());
         let task = Task {
             agent: Arc::clone(&self.agent),
             pod: Arc::clone(pod),
             spec: spec.clone(),
             probe: probe.clone(),
             kind,
-            id: id.to_owned(),
+            id: id.clone(),
             ips,
-            view: Arc::clone(&self.view),
+            view: self.view.clone(),
             changed: Arc::clone(&self.changed),
-            has_startup,
+            has_startup: spec.startup_probe.is_some(),
             age: age.unwrap_or(Duration::ZERO),
         };
-        self.tasks.insert(key, tokio::spawn(task.run()).abort_handle());
+        self.tasks.insert((id, kind), tokio::spawn(task.run()).abort_handle());
     }
 
     fn forget(&mut self, key: &(String, ProbeKind)) {
         if let Some(task) = self.tasks.remove(key) {
             task.abort();
         }
-        let mut view = self.view.lock();
-        match key.1 {
-            ProbeKind::Startup => drop(view.started.remove(&key.0)),
-            ProbeKind::Readiness => drop(view.ready.remove(&key.0)),
-            ProbeKind::Liveness => {}
-        }
-        view.failed.remove(&key.0);
+        self.view.send_modify(|view| {
+            match key.1 {
+                ProbeKind::Startup => drop(view.started.remove(&key.0)),
+                ProbeKind::Readiness => drop(view.ready.remove(&key.0)),
+                ProbeKind::Liveness => {}
+            }
+            view.failed.remove(&key.0);
+        });
     }
 
     /// While a pod ends only its readiness still matters.
@@ -142,6 +162,13 @@ impl Drop for Probes {
     }
 }
 
+/// What a status says of the container with that id.
+fn status_of<'a>(status: &'a PodStatus, id: &str) -> Option<&'a ContainerStatus> {
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    let is = |container: &&ContainerStatus| container.container_id.as_deref().is_some_and(|full| full.ends_with(id));
+    lists.into_iter().flatten().flatten().find(is)
+}
+
 fn of(spec: &Spec) -> Vec<(ProbeKind, &Probe)> {
     let all = [
         (ProbeKind::Startup, &spec.startup_probe),
@@ -160,7 +187,7 @@ struct Task {
     kind: ProbeKind,
     id: String,
     ips: Vec<String>,
-    view: Arc<Mutex<ProbeView>>,
+    view: watch::Sender<ProbeView>,
     changed: Arc<Notify>,
     has_startup: bool,
     age: Duration,
@@ -171,62 +198,67 @@ impl Task {
         let timing = state::Timing::of(&self.probe);
         let mut machine = Machine::new(&timing);
         tokio::time::sleep(timing.initial_delay.saturating_sub(self.age)).await;
+        let mut ticks = tokio::time::interval(timing.period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.until_started().await;
-            let outcome = self.check(timing.timeout).await;
-            if let Err(message) = &outcome {
-                let note = format!("{} probe failed: {message}", self.kind.name());
-                self.agent.recorder.warning(&pod::reference(&self.pod), "Unhealthy", note);
-            }
-            if let Some(verdict) = machine.step(outcome.is_ok()) {
+            self.until_started(&mut ticks).await;
+            ticks.tick().await;
+            let Some(success) = self.check(timing.timeout).await else { continue };
+            if let Some(verdict) = machine.step(success) {
                 self.tell(verdict);
             }
             if self.kind == ProbeKind::Startup && machine.verdict() == Some(Verdict::Good) {
                 return;
             }
-            tokio::time::sleep(timing.period).await;
         }
     }
 
-    /// Liveness and readiness wait for the startup probe.
-    async fn until_started(&self) {
+    /// Liveness and readiness wait for the startup probe, and are then tried at once.
+    async fn until_started(&self, ticks: &mut tokio::time::Interval) {
         if self.kind == ProbeKind::Startup || !self.has_startup {
             return;
         }
-        while self.view.lock().started.get(&self.id) != Some(&true) {
-            tokio::time::sleep(STARTED_POLL).await;
+        let started = |view: &ProbeView| view.started.get(&self.id) == Some(&true);
+        let mut view = self.view.subscribe();
+        let waits = !started(&view.borrow());
+        if waits && view.wait_for(started).await.is_ok() {
+            ticks.reset_immediately();
         }
     }
 
-    async fn check(&self, timeout: Duration) -> Result<(), String> {
-        match tokio::time::timeout(
-            timeout,
-            check::run(&self.agent, &self.probe, &self.spec, &self.id, &self.ips, timeout),
-        )
-        .await
-        {
+    /// Whether the probe succeeds; `None` when that could not be found out.
+    async fn check(&self, timeout: Duration) -> Option<bool> {
+        let tried = check::run(&self.agent, &self.probe, &self.spec, &self.id, &self.ips, timeout);
+        let outcome = match tokio::time::timeout(timeout, tried).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("it did not answer within {}s", timeout.as_secs())),
-        }
+            Err(_) => Err(Trouble::Failed(format!("it did not answer within {}s", timeout.as_secs()))),
+        };
+        let name = self.kind.name();
+        let (note, outcome) = match outcome {
+            Ok(()) => return Some(true),
+            Err(Trouble::Failed(message)) => (format!("{name} probe failed: {message}"), Some(false)),
+            Err(Trouble::Unknown(message)) => (format!("{name} probe errored: {message}"), None),
+        };
+        self.agent.recorder.warning(&pod::reference(&self.pod), "Unhealthy", note);
+        outcome
     }
 
     fn tell(&self, verdict: Verdict) {
         let good = verdict == Verdict::Good;
-        {
-            let mut view = self.view.lock();
-            match self.kind {
-                ProbeKind::Readiness => drop(view.ready.insert(self.id.clone(), good)),
-                ProbeKind::Startup if good => drop(view.started.insert(self.id.clone(), true)),
-                _ if !good => {
-                    let reason = format!("failed {} probe", self.kind.name().to_lowercase());
-                    view.failed.insert(self.id.clone(), reason);
-                }
-                _ => {}
+        self.view.send_modify(|view| match self.kind {
+            ProbeKind::Readiness => drop(view.ready.insert(self.id.clone(), good)),
+            ProbeKind::Startup if good => drop(view.started.insert(self.id.clone(), true)),
+            _ if !good => {
+                let seconds = self.probe.termination_grace_period_seconds;
+                let grace = seconds.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+                let reason = format!("failed {} probe", self.kind.name().to_lowercase());
+                view.failed.insert(self.id.clone(), Unhealthy { reason, grace });
             }
-        }
+            _ => {}
+        });
         self.changed.notify_one();
     }
 }
 
-/// How often a probe looks whether the startup probe has succeeded.
-const STARTED_POLL: Duration = Duration::from_millis(100);
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The container runtime as the kubelet sees it: what it observes, and the narrow trait it acts through.
 
 pub mod container_config;
+mod containerd_events;
 pub mod cri;
 pub mod labels;
 pub mod relist;
@@ -9,6 +10,7 @@ pub mod sandbox_config;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use proto::cri as api;
 
@@ -24,6 +26,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the call was given up because it took too long.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Call(status) => {
+                status.code() == tonic::Code::DeadlineExceeded || status.message().contains("context deadline exceeded")
+            }
+            _ => false,
+        }
+    }
+
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Call(status) if status.code() == tonic::Code::NotFound)
     }
@@ -66,6 +78,8 @@ pub struct Container {
     pub image: String,
     pub image_id: String,
     pub log_path: String,
+    /// A probe had it killed: it failed, whatever its exit code.
+    pub unhealthy: bool,
 }
 
 /// What the runtime has of one pod, newest first.
@@ -119,7 +133,7 @@ pub struct ExecOutcome {
 #[async_trait]
 pub trait Runtime: Send + Sync {
     async fn version(&self) -> Result<api::VersionResponse, Error>;
-    async fn status(&self) -> Result<api::RuntimeStatus, Error>;
+    async fn status(&self) -> Result<api::StatusResponse, Error>;
     async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error>;
     /// Everything, or one pod's.
     async fn list(&self, pod_uid: Option<&str>) -> Result<Listing, Error>;
@@ -153,6 +167,6 @@ pub trait Runtime: Send + Sync {
     async fn remove_image(&self, image: &str) -> Result<(), Error>;
     async fn image_filesystem(&self) -> Result<Option<api::FilesystemUsage>, Error>;
     async fn stats(&self) -> Result<Vec<api::ContainerStats>, Error>;
-    /// The stream of events, on runtimes that have it.
-    async fn events(&self) -> Result<tonic::Streaming<api::ContainerEventResponse>, Error>;
+    /// The ids of containers and sandboxes that end, from now on.
+    async fn ends(&self) -> Result<BoxStream<'static, String>, Error>;
 }

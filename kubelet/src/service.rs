@@ -8,10 +8,12 @@ use arc_swap::ArcSwap;
 use component_base::events::Recorder;
 use component_base::informer::{Informers, Selector};
 use component_base::shutdown::{Shutdown, Tasks};
-use component_base::{client, version};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::sync::watch;
 
 use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::connection::{self, Connection};
 use crate::images::Images;
 use crate::node::{self, facts};
 use crate::objects::Objects;
@@ -39,7 +41,9 @@ pub enum Error {
     #[error(transparent)]
     Cgroup(#[from] cgroups::Error),
     #[error(transparent)]
-    Client(#[from] client::Error),
+    Connection(#[from] connection::Error),
+    #[error(transparent)]
+    StaticPodUrl(#[from] sources::http::Error),
     #[error(transparent)]
     Certificate(#[from] certificates::Error),
     #[error(transparent)]
@@ -52,18 +56,8 @@ pub enum Error {
     },
 }
 
-/// Runs until shutdown. After its client certificate was renewed it starts anew, which disturbs no container.
+/// Runs until shutdown.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
-    loop {
-        run_once(&options, shutdown.child_token()).await?;
-        if shutdown.is_cancelled() {
-            return Ok(());
-        }
-        tracing::info!("the kubelet starts anew");
-    }
-}
-
-async fn run_once(options: &Options, shutdown: Shutdown) -> Result<(), Error> {
     let config = options.configuration()?;
     facts::check_swap(&config)?;
     for path in [&options.root_dir, &options.pod_logs_dir] {
@@ -77,23 +71,24 @@ async fn run_once(options: &Options, shutdown: Shutdown) -> Result<(), Error> {
     )?);
     let Some(version) = runtime_version(runtime.as_ref(), &shutdown).await else { return Ok(()) };
     let node_name = facts::name(options.hostname_override.as_deref())?;
-    let client = match &options.kubeconfig {
+    let connection = match &options.kubeconfig {
         Some(path) => {
             let bootstrap = options.bootstrap_kubeconfig.as_deref();
             if !certificates::bootstrap(path, bootstrap, &options.cert_dir, &node_name, &shutdown).await? {
                 return Ok(());
             }
-            Some(client::from_kubeconfig(path, &version::user_agent("kubelet")).await?)
+            Some(Connection::open(path).await?)
         }
         None => None,
     };
     let about = Start {
         machine: facts::machine(&options.root_dir)?,
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
-        labels: options.labels()?,
+        connection: connection.clone(),
         cert_dir: options.cert_dir.clone(),
     };
-    let agent = Arc::new(agent(options, config, runtime, version, client, &shutdown)?);
+    let client = connection.as_ref().map(Connection::client);
+    let agent = Arc::new(agent(&options, config, runtime, version, client, &shutdown)?);
     agent.cgroups.prepare()?;
     start(agent, about, shutdown).await
 }
@@ -129,6 +124,8 @@ fn agent(
     let machine = facts::machine(&options.root_dir)?;
     let (_, allocatable) = facts::resources(&machine, &config);
     let host_ips = facts::addresses(options.node_ip.as_deref(), None)?;
+    let mut labels = node::register::own_labels(&node_name);
+    labels.extend(options.labels()?);
     let resolver_path = config.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
     let resolver = Resolver::parse(&std::fs::read_to_string(resolver_path).unwrap_or_default());
     let recorder = match &client {
@@ -136,7 +133,9 @@ fn agent(
         None => Recorder::discard(),
     };
     let informers = client.clone().map(|client| Informers::new(client, shutdown.clone()));
-    let services = informers.as_ref().map(Informers::get::<Service>);
+    let node = informers
+        .as_ref()
+        .map(|informers| informers.get_with::<Node>(Selector::fields(format!("metadata.name={node_name}"))));
     let api_pods = informers.as_ref().map(|informers| {
         informers.prune::<Pod>(|pod| pod.metadata.managed_fields = None);
         informers.get_with::<Pod>(Selector::fields(format!("spec.nodeName={node_name}")))
@@ -150,12 +149,18 @@ fn agent(
         resolver,
         runtime_name: version.runtime_name,
         cgroups: cgroups::Manager::new(&config.cgroup_driver, &config.cgroup_root, config.pod_pids_limit),
-        images: Images::new(Arc::clone(&runtime)),
+        found: watch::Sender::new(None),
+        images: Images::new(Arc::clone(&runtime), Clock::SYSTEM, config.parallel_pulls()),
         runtime,
-        objects: Objects::new(client.clone(), services),
+        objects: Objects::new(informers.as_ref()),
         recorder,
         client,
         api_pods,
+        node,
+        labels,
+        has_apparmor: facts::has_apparmor(),
+        strict_groups: AtomicBool::new(false),
+        clock: Clock::SYSTEM,
         node_name,
         config,
     })
@@ -165,7 +170,7 @@ fn agent(
 struct Start {
     machine: facts::Machine,
     runtime_version: String,
-    labels: std::collections::BTreeMap<String, String>,
+    connection: Option<Connection>,
     cert_dir: std::path::PathBuf,
 }
 
@@ -190,16 +195,18 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
             sources::file::run(pods.clone(), path, period, Arc::clone(&files_ready), shutdown.clone()),
         );
     }
-    if let Some(url) = agent.config.static_pod_url.clone() {
+    let url_ready = Arc::new(AtomicBool::new(agent.config.static_pod_url.is_none()));
+    if let Some(url) = &agent.config.static_pod_url {
+        let source = sources::http::Source::new(url, &agent.config.static_pod_url_header)?;
         let period = agent.config.http_check_frequency.0;
-        tasks.spawn("static pod URL", sources::http::run(pods.clone(), url, period, shutdown.clone()));
+        let following = sources::http::run(pods.clone(), source, period, Arc::clone(&url_ready), shutdown.clone());
+        tasks.spawn("static pod URL", following);
     }
     if let Some(client) = agent.client.clone() {
-        let Start { machine, runtime_version, labels, .. } = about;
+        let Start { machine, runtime_version, connection, .. } = about;
         let node_name = agent.node_name.clone();
-        if agent.config.rotate_certificates {
-            let rotation =
-                certificates::rotate_client(client.clone(), cert_dir.clone(), node_name.clone(), shutdown.clone());
+        if let Some(connection) = connection.filter(|_| agent.config.rotate_certificates) {
+            let rotation = certificates::rotate_client(connection, cert_dir.clone(), node_name.clone());
             tasks.spawn("client certificate", until(shutdown.clone(), rotation));
         }
         if agent.config.server_tls_bootstrap {
@@ -208,14 +215,14 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         }
         let lease = node::lease::run(Arc::clone(&agent), client.clone(), shutdown.clone());
         tasks.spawn("node lease", lease);
-        let node = node::register::run(Arc::clone(&agent), client, machine, runtime_version, labels, shutdown.clone());
+        let node = node::register::run(Arc::clone(&agent), client, machine, runtime_version, shutdown.clone());
         tasks.spawn("node status", node);
     }
     if let Some(informer) = agent.api_pods.clone() {
         let following = sources::api::run(pods.clone(), informer, Arc::clone(&api_ready), shutdown.clone());
         tasks.spawn("pods of the API", following);
     }
-    let ready = move || files_ready.load(Ordering::Relaxed) && api_ready.load(Ordering::Relaxed);
+    let ready = move || [&files_ready, &url_ready, &api_ready].iter().all(|ready| ready.load(Ordering::Relaxed));
     tasks.spawn("housekeeping", housekeeping::run(pods.clone(), ready.clone(), shutdown.clone()));
     tasks.spawn("runtime listing", relist::run(pods.clone(), health, ready, shutdown.clone()));
     tracing::info!(node = agent.node_name, "the kubelet runs");

@@ -1,17 +1,19 @@
 //! Volumes of pods: each kind is one file with one [`Volume`]; this module mounts, refreshes and removes all of a pod's.
 
+mod access;
 mod atomic;
 mod config;
 mod empty_dir;
 mod host_path;
 pub mod mounts;
 mod projected;
+mod sub_path;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume as Spec};
 
 use crate::downward;
@@ -58,6 +60,7 @@ pub struct Context<'a> {
     pub pod: &'a Pod,
     pub facts: downward::Facts<'a>,
     pub objects: &'a Objects,
+    pub now: Timestamp,
 }
 
 /// One kind of volume.
@@ -65,13 +68,13 @@ pub struct Context<'a> {
 pub trait Volume: Send + Sync {
     /// Makes the volume usable, or brings its content up to date; done again it changes nothing. Gives the path on the host.
     async fn set_up(&self, directory: &Path, context: Context<'_>) -> Result<PathBuf, Error>;
-    /// Undoes it, before the directory is removed.
-    fn tear_down(&self, _directory: &Path) -> Result<(), Error> {
-        Ok(())
-    }
-    /// Whether the content follows objects of the API and has to be looked at again.
-    fn follows(&self) -> bool {
+    /// Whether the content is the kubelet's: it follows objects of the API, and containers may only read it.
+    fn is_content(&self) -> bool {
         false
+    }
+    /// When the content has to be renewed though nothing changed.
+    fn renewal(&self) -> Option<Timestamp> {
+        None
     }
     /// The name of the plugin in paths.
     fn plugin(&self) -> &'static str;
@@ -102,9 +105,16 @@ fn volume(spec: &Spec) -> Result<Box<dyn Volume>, Error> {
 /// The volumes of one pod.
 pub struct PodVolumes {
     directory: PathBuf,
-    volumes: Vec<(String, Arc<dyn Volume>)>,
-    paths: BTreeMap<String, PathBuf>,
+    volumes: Vec<(String, Box<dyn Volume>)>,
+    made: BTreeMap<String, Made>,
     ready: bool,
+}
+
+/// A volume that can be mounted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    pub path: PathBuf,
+    pub read_only: bool,
 }
 
 /// A volume's failure with its name.
@@ -122,51 +132,54 @@ impl PodVolumes {
         let mut volumes = Vec::new();
         for spec in crate::pod::spec(pod).volumes.iter().flatten() {
             let made = volume(spec).map_err(|source| Failed { name: spec.name.clone(), source })?;
-            volumes.push((spec.name.clone(), Arc::from(made)));
+            volumes.push((spec.name.clone(), made));
         }
         let directory = pod_directory(root, crate::pod::uid(pod));
-        Ok(Self { directory, volumes, paths: BTreeMap::new(), ready: false })
+        Ok(Self { directory, volumes, made: BTreeMap::new(), ready: false })
     }
 
-    pub fn paths(&self) -> &BTreeMap<String, PathBuf> {
-        &self.paths
+    /// The volumes that can be mounted, by name.
+    pub fn made(&self) -> &BTreeMap<String, Made> {
+        &self.made
     }
 
-    /// Whether any volume's content follows the API.
-    pub fn follow(&self) -> bool {
-        self.volumes.iter().any(|(_, volume)| volume.follows())
+    /// When a volume's content has to be renewed though nothing changed.
+    pub fn renewal(&self) -> Option<Timestamp> {
+        self.volumes.iter().filter_map(|(_, volume)| volume.renewal()).min()
     }
 
     /// Makes all volumes usable, once.
     pub async fn set_up(&mut self, context: Context<'_>) -> Result<(), Failed> {
         if !self.ready {
-            self.each(context, false).await?;
+            self.each(context, |_| true).await?;
             self.ready = true;
         }
         Ok(())
     }
 
-    /// Brings the volumes that follow the API up to date.
+    /// Brings the volumes whose content is the kubelet's up to date.
     pub async fn refresh(&mut self, context: Context<'_>) -> Result<(), Failed> {
-        if self.ready { self.each(context, true).await } else { Ok(()) }
+        if self.ready { self.each(context, |volume| volume.is_content()).await } else { self.set_up(context).await }
     }
 
-    async fn each(&mut self, context: Context<'_>, only_following: bool) -> Result<(), Failed> {
-        let fs_group = crate::pod::spec(context.pod).security_context.as_ref().and_then(|context| context.fs_group);
-        for (name, volume) in &self.volumes {
-            if only_following && !volume.follows() {
-                continue;
+    async fn each(&mut self, context: Context<'_>, wanted: fn(&dyn Volume) -> bool) -> Result<(), Failed> {
+        let root = self.directory.join("volumes");
+        let one = async |name: &String, volume: &dyn Volume| {
+            let directory = root.join(format!("kubernetes.io~{}", volume.plugin())).join(name);
+            let path = volume.set_up(&directory, context).await;
+            let path = path.map_err(|source| Failed { name: name.clone(), source })?;
+            Ok((name.clone(), Made { path, read_only: volume.is_content() }))
+        };
+        let chosen = self.volumes.iter().filter(|(_, volume)| wanted(volume.as_ref()));
+        let all = futures::future::join_all(chosen.map(|(name, volume)| one(name, volume.as_ref()))).await;
+        let mut failure = None;
+        for outcome in all {
+            match outcome {
+                Ok((name, made)) => drop(self.made.insert(name, made)),
+                Err(error) => failure = failure.or(Some(error)),
             }
-            let directory =
-                self.directory.join("volumes").join(format!("kubernetes.io~{}", volume.plugin())).join(name);
-            let result = volume.set_up(&directory, context).await;
-            let path = result.map_err(|source| Failed { name: name.clone(), source })?;
-            if let Some(group) = fs_group.filter(|_| volume.plugin() != "host-path") {
-                atomic::own(&path, group).map_err(|source| Failed { name: name.clone(), source })?;
-            }
-            self.paths.insert(name.clone(), path);
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }
 
@@ -180,6 +193,8 @@ pub fn remove_pod(root: &Path, uid: &str) -> Result<(), Error> {
     if !directory.exists() {
         return Ok(());
     }
-    mounts::unmount_below(&directory)?;
+    // volumes/<plugin>/<name> and volume-subpaths/<volume>/<container>/<index>.
+    mounts::unmount_below(&directory.join(sub_path::DIRECTORY), 3)?;
+    mounts::unmount_below(&directory.join("volumes"), 2)?;
     std::fs::remove_dir_all(&directory).map_err(Error::io(&directory))
 }

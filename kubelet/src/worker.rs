@@ -4,12 +4,11 @@
 mod apply;
 mod hooks;
 mod observe;
-pub use apply::chain;
-pub use observe::state_of;
 mod start;
+mod tell;
 mod terminate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,21 +17,24 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::pod;
 use crate::pod::backoff::Backoff;
-use crate::pod::plan::{Observed, PodPlan, plan_pod};
-use crate::pod::status::{self, Failure, Waiting};
+use crate::pod::plan::{Observed, plan_pod};
+use crate::pod::status::{Failure, Waiting};
 use crate::probes::Probes;
 use crate::runtime::PodView;
+use crate::runtime::relist::Listed;
 use crate::volumes::PodVolumes;
+
+pub use apply::chain;
+pub use observe::state_of;
 
 /// Wait after something failed, doubled up to the longest.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(20);
-/// How often volumes that follow the API are looked at.
-const REFRESH: Duration = Duration::from_secs(45);
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -40,23 +42,38 @@ pub struct Input {
     pub pod: Arc<Pod>,
     /// The pod is gone from its source: end it, whatever its object says.
     pub removed: bool,
-    /// The kubelet itself ends the pod.
+    /// The kubelet itself ends the pod, or never lets it begin.
     pub failure: Option<Failure>,
     /// Overrides the grace period, for evictions and shutdowns.
     pub grace: Option<Duration>,
 }
 
 impl Input {
+    /// The pod is to be ended, by whoever wants it.
     fn ends(&self) -> bool {
-        self.removed || self.failure.is_some() || self.pod.metadata.deletion_timestamp.is_some()
+        self.leaves() || self.failure.is_some()
+    }
+
+    /// The pod's object goes, or has gone.
+    fn leaves(&self) -> bool {
+        self.removed || self.pod.metadata.deletion_timestamp.is_some()
     }
 }
 
-/// What others see of a worker.
+/// What others see of a worker, and what they leave for it.
 #[derive(Debug, Default)]
 pub struct Shared {
     pub view: Mutex<PodView>,
     pub status: Mutex<PodStatus>,
+    news: Mutex<News>,
+}
+
+/// What the runtime told since the worker last looked.
+#[derive(Debug, Default)]
+struct News {
+    listed: Option<Listed>,
+    /// Containers and sandboxes that ended.
+    ended: Vec<String>,
 }
 
 /// The handle of a worker.
@@ -64,11 +81,31 @@ pub struct Shared {
 pub struct Handle {
     pub input: watch::Sender<Input>,
     pub shared: Arc<Shared>,
-    /// Set off when the runtime's state of the pod changed.
-    pub resync: Arc<Notify>,
+    news: Arc<Notify>,
     pub statuses: watch::Receiver<Told>,
     /// Set off when the mirror of a static pod changed in the API.
     pub mirror_changed: Arc<Notify>,
+}
+
+impl Handle {
+    /// The pod, unless it is over and takes nothing of the node.
+    pub fn takes_place(&self) -> Option<Arc<Pod>> {
+        let input = self.input.borrow();
+        let over = matches!(self.shared.status.lock().phase.as_deref(), Some("Succeeded" | "Failed"));
+        (input.failure.is_none() && !over).then(|| Arc::clone(&input.pod))
+    }
+
+    /// The runtime has something else than the worker last saw.
+    pub fn look_at(&self, listed: Listed) {
+        self.shared.news.lock().listed = Some(listed);
+        self.news.notify_one();
+    }
+
+    /// A container or sandbox of the pod ended.
+    pub fn ended(&self, id: &str) {
+        self.shared.news.lock().ended.push(id.to_owned());
+        self.news.notify_one();
+    }
 }
 
 /// What a worker tells about its pod.
@@ -83,7 +120,7 @@ pub struct Worker {
     agent: Arc<Agent>,
     input: watch::Receiver<Input>,
     shared: Arc<Shared>,
-    resync: Arc<Notify>,
+    news: Arc<Notify>,
     told: watch::Sender<Told>,
     view: PodView,
     probes: Probes,
@@ -91,19 +128,37 @@ pub struct Worker {
     backoffs: BTreeMap<String, Backoff>,
     waiting: BTreeMap<String, Waiting>,
     volumes: Option<PodVolumes>,
+    /// Set off when a ConfigMap or Secret is not what the pod was given.
+    objects_changed: Arc<Notify>,
+    /// The pod whose objects are followed.
+    followed: Option<Arc<Pod>>,
+    /// The volumes may not show what they should.
+    stale: bool,
     status: PodStatus,
+    /// Why the kubelet ended the pod, once it did.
+    failure: Option<Failure>,
     finished: bool,
     /// The pod was over before this worker began: its status stands.
     over: bool,
     prepared: bool,
+    /// Containers whose preStop hook was run.
+    hooked: Mutex<HashSet<String>>,
+    /// Sandboxes that were stopped, network and all.
+    torn_down: HashSet<String>,
+    /// When the runtime was last made to do something: what it listed before is old.
+    acted: Instant,
     retry: Duration,
+    /// Before this nothing is gained by trying again.
+    not_before: Option<Timestamp>,
     shutdown: Shutdown,
 }
 
 /// When to go on though nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Next {
-    Wait(Option<Timestamp>),
-    Retry,
+    At(Option<Timestamp>),
+    /// After a failure: then the runtime is asked what there is.
+    Retry(Timestamp),
 }
 
 impl Worker {
@@ -115,11 +170,11 @@ impl Worker {
         let (told, statuses) = watch::channel(Told::default());
         let shared = Arc::new(Shared::default());
         *shared.status.lock() = status.clone();
-        let (resync, probed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (news, probed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let handle = Handle {
             input: sender,
             shared: Arc::clone(&shared),
-            resync: Arc::clone(&resync),
+            news: Arc::clone(&news),
             statuses,
             mirror_changed: Arc::default(),
         };
@@ -128,7 +183,7 @@ impl Worker {
             agent,
             input: receiver,
             shared,
-            resync,
+            news,
             told,
             view: PodView::default(),
             probes,
@@ -136,11 +191,19 @@ impl Worker {
             backoffs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             volumes: None,
+            objects_changed: Arc::default(),
+            followed: None,
+            stale: false,
             status,
+            failure: None,
             finished: over,
             over,
             prepared: false,
+            hooked: Mutex::default(),
+            torn_down: HashSet::new(),
+            acted: Instant::now(),
             retry: RETRY,
+            not_before: None,
             shutdown,
         };
         (worker, handle)
@@ -150,6 +213,10 @@ impl Worker {
         Arc::clone(&self.input.borrow().pod)
     }
 
+    fn now(&self) -> Timestamp {
+        self.agent.clock.now()
+    }
+
     /// Runs until the pod is gone, or the kubelet ends (which leaves the containers alone).
     pub async fn run(mut self) {
         let shutdown = self.shutdown.clone();
@@ -157,33 +224,21 @@ impl Worker {
             () = shutdown.cancelled() => {}
             () = self.work() => {}
         }
+        self.agent.objects.forget(&self.pod());
+        self.agent.images.forget(pod::uid(&self.pod()));
     }
 
     async fn work(&mut self) {
-        self.observe_until_known().await;
+        self.first_look().await;
         loop {
-            let mut input = self.input.borrow_and_update().clone();
-            if !self.finished && input.failure.is_none() {
-                input.failure = self.deadline(&input.pod);
+            let input = self.input.borrow_and_update().clone();
+            self.follow(&input.pod);
+            if self.failure.is_none() && !self.finished {
+                self.failure = input.failure.clone().or_else(|| self.deadline(&input.pod));
             }
-            if input.ends() {
-                match self.terminate(&input).await {
-                    Ok(()) => {
-                        self.finished = true;
-                        self.tell(&input, true);
-                        if input.failure.is_none() || input.removed || input.pod.metadata.deletion_timestamp.is_some() {
-                            return self.clean_up(&input).await;
-                        }
-                        // The kubelet ended it: the object stays until someone deletes it.
-                        if self.input.changed().await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(pod = pod::name(&input.pod), %error, "the pod cannot be ended yet");
-                        self.pause().await;
-                        self.observe_until_known().await;
-                    }
+            if input.leaves() || self.failure.is_some() {
+                if self.end(&input).await {
+                    return;
                 }
                 continue;
             }
@@ -192,38 +247,95 @@ impl Worker {
         }
     }
 
+    /// Follows the objects that the pod names, which change with its containers.
+    fn follow(&mut self, pod: &Arc<Pod>) {
+        let Some(followed) = self.followed.replace(Arc::clone(pod)) else {
+            return self.agent.objects.follow(pod, &self.objects_changed);
+        };
+        let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        self.stale |= shown(&followed) != shown(pod);
+        if followed.spec != pod.spec {
+            self.agent.objects.follow(pod, &self.objects_changed);
+        }
+    }
+
+    /// Ends the pod; whether nothing is left to do for it.
+    async fn end(&mut self, input: &Input) -> bool {
+        match self.terminate(input).await {
+            Ok(terminate::Outcome::Stopped) => {}
+            Ok(terminate::Outcome::Sooner) => return false,
+            Err(error) => {
+                tracing::warn!(pod = pod::name(&input.pod), error = chain(&error), "the pod cannot be ended yet");
+                self.pause().await;
+                self.observe_until_known().await;
+                return false;
+            }
+        }
+        self.finished = true;
+        self.tell(input, true);
+        if input.leaves() {
+            self.clean_up(input).await;
+            return true;
+        }
+        // The kubelet ended it: the object stays until someone deletes it.
+        self.input.changed().await.is_err()
+    }
+
     async fn step(&mut self, input: &Input) -> Next {
         let pod = &input.pod;
-        self.probes.sync(pod, &self.view);
+        self.probes.sync(pod, &self.view, &self.status);
         if self.finished {
-            if self.view.running().next().is_some()
-                && let Err(error) = self.stop_all(pod, None).await
-            {
-                tracing::warn!(pod = pod::name(pod), %error, "what still runs of a pod that is over cannot be stopped yet");
-                return Next::Retry;
-            }
-            self.tell(input, false);
-            return Next::Wait(None);
+            return self.stay_finished(input).await;
         }
         let probes = self.probes.view();
         let observed = Observed { view: &self.view, probes: &probes, backoffs: &self.backoffs };
-        let plan = plan_pod(pod, observed, Timestamp::now());
+        let plan = plan_pod(pod, observed, self.now());
         self.note_waits(pod, &plan);
+        self.not_before = None;
+        if plan.create_sandbox.is_some() {
+            self.tell(input, false);
+        }
         let outcome = self.apply(pod, &plan).await;
-        self.probes.sync(pod, &self.view);
+        self.probes.sync(pod, &self.view, &self.status);
         self.tell(input, false);
         match outcome {
-            Ok(again) => {
-                if again {
-                    self.retry = RETRY;
-                }
-                Next::Wait(if again { Some(Timestamp::now()) } else { earliest(plan.wake_at(), self.deadline_at(pod)) })
+            Ok(true) => {
+                self.retry = RETRY;
+                Next::At(Some(self.now()))
             }
+            Ok(false) => Next::At(earliest([plan.wake_at(), self.deadline_at(pod), self.renewal()])),
             Err(error) => {
-                tracing::warn!(pod = %format!("{}/{}", pod::namespace(pod), pod::name(pod)), %error, "the pod is not as wanted yet");
-                Next::Retry
+                let name = format!("{}/{}", pod::namespace(pod), pod::name(pod));
+                tracing::warn!(pod = name, error = chain(&error), "the pod is not as wanted yet");
+                let retry = self.not_before.unwrap_or_else(|| self.now() + self.longer());
+                Next::Retry(earliest([Some(retry), plan.wake_at(), self.deadline_at(pod)]).unwrap_or(retry))
             }
         }
+    }
+
+    /// Nothing of a pod that is over runs.
+    async fn stay_finished(&mut self, input: &Input) -> Next {
+        if self.view.running().next().is_some()
+            && let Err(error) = self.stop_all(&input.pod, None).await
+        {
+            let name = pod::name(&input.pod);
+            tracing::warn!(pod = name, error = chain(&error), "what runs of a pod that is over cannot be stopped yet");
+            return Next::Retry(self.now() + self.longer());
+        }
+        self.tell(input, false);
+        Next::At(None)
+    }
+
+    /// The wait after this failure; the next one is longer.
+    fn longer(&mut self) -> Duration {
+        let retry = self.retry;
+        self.retry = (retry * 2).min(MAX_RETRY);
+        retry
+    }
+
+    /// When a volume's content has to be renewed.
+    fn renewal(&self) -> Option<Timestamp> {
+        self.volumes.as_ref().and_then(PodVolumes::renewal)
     }
 
     fn deadline_at(&self, pod: &Pod) -> Option<Timestamp> {
@@ -234,171 +346,55 @@ impl Worker {
 
     /// The pod's end when `activeDeadlineSeconds` have passed.
     fn deadline(&self, pod: &Pod) -> Option<Failure> {
-        if self.deadline_at(pod)? > Timestamp::now() {
+        if self.deadline_at(pod)? > self.now() {
             return None;
         }
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
+        self.agent.recorder.normal(&pod::reference(&self.pod()), "DeadlineExceeded", message.clone());
         Some(Failure { reason: "DeadlineExceeded".into(), message })
-    }
-
-    fn note_waits(&mut self, pod: &Arc<Pod>, plan: &PodPlan) {
-        for wait in &plan.wait {
-            let delay = self.backoffs.get(&wait.name).map_or(0, |backoff| backoff.delay.as_secs());
-            let text = format!(
-                "{} restarting failed container={} pod={}_{}({})",
-                go_seconds(delay),
-                wait.name,
-                pod::name(pod),
-                pod::namespace(pod),
-                pod::uid(pod)
-            );
-            let message = format!("back-off {text}");
-            let waiting = Waiting { reason: "CrashLoopBackOff".into(), message };
-            if self.waiting.insert(wait.name.clone(), waiting.clone()).as_ref() != Some(&waiting) {
-                let note = format!(
-                    "Back-off restarting failed container {} in pod {}_{}({})",
-                    wait.name,
-                    pod::name(pod),
-                    pod::namespace(pod),
-                    pod::uid(pod)
-                );
-                self.agent.recorder.warning(&pod::reference(pod), "BackOff", note);
-            }
-        }
-    }
-
-    /// Computes the status and hands it on when it changed.
-    fn tell(&mut self, input: &Input, done: bool) {
-        let host_ips = self.agent.host_ips.load_full();
-        let probes = self.probes.view();
-        let mut status = status::compute(status::Input {
-            pod: &input.pod,
-            view: &self.view,
-            probes: &probes,
-            waiting: &self.waiting,
-            runtime: &self.agent.runtime_name,
-            host_ips: &host_ips,
-            failure: input.failure.as_ref(),
-            finished: self.finished,
-            previous: &self.status_with_foreign(input),
-            now: Timestamp::now(),
-        });
-        if done && !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-            // What was ended before its own end did not fail for its owner's sake.
-            let failed = status.container_statuses.iter().flatten().any(|container| {
-                container
-                    .state
-                    .as_ref()
-                    .and_then(|state| state.terminated.as_ref())
-                    .is_none_or(|end| end.exit_code != 0)
-            });
-            status.phase = Some(if failed { "Failed" } else { "Succeeded" }.into());
-        }
-        if self.over {
-            status.clone_from(&self.status);
-        }
-        self.status = status.clone();
-        *self.shared.status.lock() = status.clone();
-        *self.shared.view.lock() = self.view.clone();
-        let told = Told { status, done };
-        self.told.send_if_modified(|current| {
-            let changed = *current != told;
-            *current = told;
-            changed
-        });
-    }
-
-    /// The last status, with the conditions that others have set since.
-    fn status_with_foreign(&self, input: &Input) -> PodStatus {
-        let mut previous = self.status.clone();
-        let known: Vec<String> =
-            previous.conditions.iter().flatten().map(|condition| condition.type_.clone()).collect();
-        let theirs = input.pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        let conditions = previous.conditions.get_or_insert_default();
-        for condition in theirs {
-            match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
-                Some(old) if !OWN.contains(&condition.type_.as_str()) => *old = condition,
-                None if !known.contains(&condition.type_) => conditions.push(condition),
-                _ => {}
-            }
-        }
-        previous
     }
 
     async fn wait(&mut self, next: Next) {
         let until = match next {
-            Next::Wait(Some(at)) => {
-                let span = at.duration_since(Timestamp::now());
-                Some(Duration::try_from(span).unwrap_or(Duration::ZERO))
-            }
-            Next::Wait(None) => None,
-            Next::Retry => {
-                let retry = self.retry;
-                self.retry = (retry * 2).min(MAX_RETRY);
-                Some(retry)
-            }
+            Next::At(until) => until,
+            Next::Retry(until) => Some(until),
         };
-        let retry = async {
+        let now = self.now();
+        let timer = async {
             match until {
-                Some(until) => tokio::time::sleep(until).await,
+                Some(until) => tokio::time::sleep(until.duration_since(now).try_into().unwrap_or_default()).await,
                 None => std::future::pending().await,
             }
         };
-        let refresh = self.volumes.as_ref().is_some_and(PodVolumes::follow);
-        let refresh = async {
-            match refresh {
-                true => tokio::time::sleep(REFRESH).await,
-                false => std::future::pending().await,
+        let (news, probed) = (Arc::clone(&self.news), Arc::clone(&self.probed));
+        let objects_changed = Arc::clone(&self.objects_changed);
+        tokio::select! {
+            changed = self.input.changed() => if changed.is_err() {
+                // The manager is gone: the kubelet ends.
+                self.shutdown.clone().cancelled().await;
+            },
+            () = news.notified() => self.take_news().await,
+            () = probed.notified() => {}
+            () = objects_changed.notified() => {
+                self.stale = true;
+                self.retry = RETRY;
             }
-        };
-        let resync = Arc::clone(&self.resync);
-        let probed = Arc::clone(&self.probed);
-        let gone = tokio::select! {
-            changed = self.input.changed() => changed.is_err(),
-            () = resync.notified() => { self.observe_until_known().await; false }
-            () = probed.notified() => false,
-            () = retry => { if matches!(next, Next::Retry) { self.observe_until_known().await; } false }
-            () = refresh => { self.refresh_volumes().await; false }
-        };
-        if gone {
-            // The manager is gone: the kubelet ends.
-            self.shutdown.clone().cancelled().await;
+            () = timer => match next {
+                Next::Retry(_) => self.observe_until_known().await,
+                Next::At(_) => self.stale |= self.renewal().is_some_and(|at| at <= self.now()),
+            },
         }
     }
 
     async fn pause(&mut self) {
-        tokio::time::sleep(self.retry).await;
-        self.retry = (self.retry * 2).min(MAX_RETRY);
-    }
-
-    async fn refresh_volumes(&mut self) {
-        let pod = self.pod();
-        let agent = Arc::clone(&self.agent);
-        let ips = self.view.sandboxes.first().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
-        let host_ips = agent.host_ips.load_full();
-        let Some(volumes) = &mut self.volumes else { return };
-        let context =
-            crate::volumes::Context { pod: &pod, facts: agent.facts(&ips, &host_ips), objects: &agent.objects };
-        if let Err(error) = volumes.refresh(context).await {
-            tracing::warn!(pod = pod::name(&pod), %error, "a volume could not be brought up to date");
-        }
+        let pause = self.longer();
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// Conditions that the kubelet owns.
-const OWN: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-
-fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+fn earliest<const N: usize>(times: [Option<Timestamp>; N]) -> Option<Timestamp> {
+    times.into_iter().flatten().min()
 }
 
-/// As Go prints a duration of whole seconds.
-fn go_seconds(seconds: u64) -> String {
-    match (seconds / 60, seconds % 60) {
-        (0, seconds) => format!("{seconds}s"),
-        (minutes, seconds) => format!("{minutes}m{seconds}s"),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,17 +2,16 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use nix::sys::inotify::AddWatchFlags;
 use tokio::sync::mpsc;
 
 use super::parse;
+use crate::inotify::Watcher;
 
-/// How often a followed log is looked at.
-const POLL: Duration = Duration::from_millis(200);
 /// Read in pieces of this size.
 const PIECE: usize = 64 * 1024;
 
@@ -89,12 +88,12 @@ impl Formatter {
     }
 }
 
-/// Reads the log and sends it in pieces, until its end or, when following, until `ended` says so or nobody listens.
+/// Reads the log and sends it in pieces, until its end or, when following, until its end after `ended`, or until nobody listens.
 pub async fn stream(
     path: PathBuf,
     options: Options,
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
-    ended: impl Fn() -> bool,
+    ended: impl Future<Output = ()>,
 ) {
     if let Err(error) = run(path, options, &sender, ended).await {
         tracing::debug!(%error, "reading a log ended");
@@ -108,8 +107,12 @@ async fn run(
     path: PathBuf,
     options: Options,
     sender: &mpsc::Sender<Result<Bytes, std::io::Error>>,
-    ended: impl Fn() -> bool,
+    ended: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
+    let watch = if options.follow { Some(watch(&path)?) } else { None };
+    let mut ended = std::pin::pin!(ended);
+    let mut is_ended = false;
+    let mut replaced = None;
     let mut file = std::fs::File::open(&path)?;
     let mut inode = file.metadata()?.ino();
     if let Some(lines) = options.tail {
@@ -117,11 +120,9 @@ async fn run(
         file.read_to_end(&mut content)?;
         file.seek(SeekFrom::Start(tail_offset(&content, lines) as u64))?;
     }
-    let follow = options.follow;
     let mut formatter = Formatter { options, sent: 0, at_line_start: true };
     let mut rest: Vec<u8> = Vec::new();
     loop {
-        let was_ended = ended();
         let mut piece = vec![0; PIECE];
         let count = file.read(&mut piece)?;
         if count > 0 {
@@ -135,24 +136,34 @@ async fn run(
             }
             continue;
         }
-        if !follow {
-            return Ok(());
+        let Some(watch) = &watch else { return Ok(()) };
+        if let Some(next) = replaced.take() {
+            file = next;
+            continue;
         }
         if let Ok(meta) = std::fs::metadata(&path)
             && meta.ino() != inode
         {
-            file = std::fs::File::open(&path)?;
+            // Once more to the end of the old file, which nobody writes to any more.
+            replaced = Some(std::fs::File::open(&path)?);
             inode = meta.ino();
             continue;
         }
-        if was_ended {
+        if is_ended {
             return Ok(());
         }
         tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
+            events = watch.events() => drop(events?),
+            () = &mut ended => is_ended = true,
             () = sender.closed() => return Ok(()),
         }
     }
+}
+
+/// Watches the log's directory: what is written to the log, and files that take its place.
+fn watch(path: &Path) -> std::io::Result<Watcher> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Watcher::new(directory, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVE)
 }
 
 #[cfg(test)]
@@ -166,7 +177,7 @@ mod tests {
         std::fs::write(file.path(), LOG).unwrap();
         let (sender, mut receiver) = mpsc::channel(4);
         let path = file.path().to_owned();
-        let task = tokio::spawn(stream(path, options, sender, || true));
+        let task = tokio::spawn(stream(path, options, sender, std::future::ready(())));
         let mut text = Vec::new();
         while let Some(piece) = receiver.recv().await {
             text.extend_from_slice(&piece.unwrap());
@@ -190,5 +201,33 @@ mod tests {
         ] {
             assert_eq!(read(options.clone()).await, expected, "{options:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_followed_log_is_read_across_rotation_until_its_container_ends() {
+        use std::io::Write;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let write = |text: &str| {
+            let mut file = std::fs::File::options().create(true).append(true).open(&path).unwrap();
+            writeln!(file, "2026-01-01T00:00:01Z stdout F {text}").unwrap();
+        };
+        write("one");
+        let (sender, mut receiver) = mpsc::channel(4);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let ended = async move { ended.await.unwrap() };
+        let options = Options { follow: true, ..Default::default() };
+        let task = tokio::spawn(stream(path.clone(), options, sender, ended));
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "one\n");
+        write("two");
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "two\n");
+        std::fs::rename(&path, directory.path().join("0.log.old")).unwrap();
+        write("three");
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "three\n");
+        write("four");
+        end.send(()).unwrap();
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "four\n");
+        assert!(receiver.recv().await.is_none());
+        task.await.unwrap();
     }
 }

@@ -52,6 +52,11 @@ pub fn check_swap(config: &KubeletConfiguration) -> Result<(), Error> {
     if config.fail_swap_on && read("/proc/swaps")?.lines().count() > 1 { Err(Error::Swap) } else { Ok(()) }
 }
 
+/// Whether the kernel confines programs with AppArmor.
+pub fn has_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
 /// The node's name: as told, or the host's, in lower case.
 pub fn name(told: Option<&str>) -> Result<String, Error> {
     let name = match told {

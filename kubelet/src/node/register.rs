@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use component_base::client::{has_code, is_not_found};
+use component_base::informer::Informer;
 use component_base::shutdown::Shutdown;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, NodeSystemInfo, Taint};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::facts::{self, Machine};
 use super::status::{self, Observed, Pressure};
@@ -25,24 +28,32 @@ struct Registrar {
     nodes: Api<Node>,
     machine: Machine,
     info: NodeSystemInfo,
-    labels: BTreeMap<String, String>,
     reported: Option<(NodeStatus, Timestamp)>,
     pod_cidr: Option<String>,
 }
 
 /// Keeps the node until shutdown.
-pub async fn run(
-    agent: Arc<Agent>,
-    client: Client,
-    machine: Machine,
-    runtime_version: String,
-    labels: BTreeMap<String, String>,
-    shutdown: Shutdown,
-) {
+pub async fn run(agent: Arc<Agent>, client: Client, machine: Machine, runtime_version: String, shutdown: Shutdown) {
     let info = facts::system_info(&runtime_version);
     let nodes = Api::all(client);
-    let mut registrar = Registrar { agent, nodes, machine, info, labels, reported: None, pod_cidr: None };
+    let mut registrar = Registrar { agent, nodes, machine, info, reported: None, pod_cidr: None };
+    let mut changes = registrar.agent.node.as_ref().map(Informer::subscribe);
+    let mut changed = async || match &mut changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    };
+    let mut until = Instant::now();
     loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            change = changed() => {
+                if let Some(node) = change.and_then(|change| change.new) {
+                    registrar.follow_cidr(&node).await;
+                }
+                continue;
+            }
+            () = shutdown.cancelled() => return,
+        }
         let wait = match registrar.sync().await {
             Ok(true) => registrar.agent.config.node_status_update_frequency.0,
             Ok(false) => UNREADY_PERIOD,
@@ -51,10 +62,7 @@ pub async fn run(
                 RETRY
             }
         };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = shutdown.cancelled() => return,
-        }
+        until = Instant::now() + wait;
     }
 }
 
@@ -77,6 +85,9 @@ impl Registrar {
     async fn sync(&mut self) -> Result<bool, kube::Error> {
         let runtime = self.agent.runtime.status().await;
         let problems = status::problems(runtime.as_ref().map_err(ToString::to_string));
+        if let Ok(runtime) = &runtime {
+            self.agent.strict_groups.store(status::strict_groups(runtime), Ordering::Relaxed);
+        }
         if self.reported.is_none() {
             self.register(&problems).await?;
         }
@@ -95,6 +106,7 @@ impl Registrar {
             info: &self.info,
             images: &images,
             problems: &problems,
+            runtime: runtime.as_ref().ok(),
             pressure: pressure(&self.agent),
             now: Timestamp::now(),
         };
@@ -107,12 +119,8 @@ impl Registrar {
             age >= report || status::changed(old, &next)
         });
         if due {
-            let node = self.patch(&next).await?;
+            self.patch(&next).await?;
             self.reported = Some((next, Timestamp::now()));
-            self.follow_cidr(&node).await;
-        } else if self.pod_cidr.is_none() {
-            let node = self.nodes.get(&self.agent.node_name).await?;
-            self.follow_cidr(&node).await;
         }
         Ok(problems.is_empty())
     }
@@ -144,8 +152,7 @@ impl Registrar {
 
     async fn register(&mut self, problems: &[String]) -> Result<(), kube::Error> {
         let name = self.agent.node_name.clone();
-        let mut labels = own_labels(&name);
-        labels.extend(self.labels.clone());
+        let labels = self.agent.labels.clone();
         if let Some(existing) = self.nodes.get_opt(&name).await? {
             let current = existing.metadata.labels.unwrap_or_default();
             let missing = labels.iter().any(|(key, value)| current.get(key) != Some(value));

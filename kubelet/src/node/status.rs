@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proto::cri as api;
@@ -20,6 +21,8 @@ pub struct Observed<'a> {
     pub images: &'a [ContainerImage],
     /// Why the node is not ready, if it is not.
     pub problems: &'a [String],
+    /// What the runtime says of itself, if it answers.
+    pub runtime: Option<&'a api::StatusResponse>,
     pub pressure: Pressure,
     pub now: Timestamp,
 }
@@ -32,9 +35,9 @@ pub struct Pressure {
 }
 
 /// Why pods cannot run, from what the runtime says of itself.
-pub fn problems(status: Result<&api::RuntimeStatus, String>) -> Vec<String> {
+pub fn problems(status: Result<&api::StatusResponse, String>) -> Vec<String> {
     let conditions = match status {
-        Ok(status) => &status.conditions,
+        Ok(status) => status.status.as_ref().map_or(&[][..], |status| &status.conditions),
         Err(error) => return vec![format!("container runtime is down: {error}")],
     };
     let not = |condition: &&api::RuntimeCondition| {
@@ -49,6 +52,25 @@ pub fn problems(status: Result<&api::RuntimeStatus, String>) -> Vec<String> {
         format!("{what}: {}=false reason:{} message:{}", condition.r#type, condition.reason, condition.message)
     };
     conditions.iter().filter(not).map(text).collect()
+}
+
+/// Whether the runtime can keep a pod's processes out of groups that only the image names.
+pub fn strict_groups(status: &api::StatusResponse) -> bool {
+    status.features.as_ref().is_some_and(|features| features.supplemental_groups_policy)
+}
+
+fn handlers(status: &api::StatusResponse) -> Option<Vec<NodeRuntimeHandler>> {
+    let of = |handler: &api::RuntimeHandler| {
+        let features = handler.features.unwrap_or_default();
+        NodeRuntimeHandler {
+            name: Some(handler.name.clone()),
+            features: Some(NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+        }
+    };
+    (!status.runtime_handlers.is_empty()).then(|| status.runtime_handlers.iter().map(of).collect())
 }
 
 /// The names and sizes of images, largest first.
@@ -79,6 +101,11 @@ pub fn compute(observed: &Observed<'_>, config: &KubeletConfiguration, previous:
         }),
         images: Some(observed.images.to_vec()),
         node_info: Some(observed.info.clone()),
+        runtime_handlers: observed.runtime.and_then(handlers),
+        features: observed
+            .runtime
+            .filter(|runtime| runtime.features.is_some())
+            .map(|runtime| NodeFeatures { supplemental_groups_policy: Some(strict_groups(runtime)) }),
         ..Default::default()
     }
 }
@@ -165,17 +192,17 @@ mod tests {
 
     #[test]
     fn a_network_that_is_not_ready_makes_the_node_not_ready_and_says_why() {
-        let runtime = api::RuntimeStatus {
-            conditions: vec![
-                api::RuntimeCondition { r#type: "RuntimeReady".into(), status: true, ..Default::default() },
-                api::RuntimeCondition {
-                    r#type: "NetworkReady".into(),
-                    status: false,
-                    reason: "NetworkPluginNotReady".into(),
-                    message: "cni".into(),
-                },
-            ],
-        };
+        let conditions = vec![
+            api::RuntimeCondition { r#type: "RuntimeReady".into(), status: true, ..Default::default() },
+            api::RuntimeCondition {
+                r#type: "NetworkReady".into(),
+                status: false,
+                reason: "NetworkPluginNotReady".into(),
+                message: "cni".into(),
+            },
+        ];
+        let status = Some(api::RuntimeStatus { conditions });
+        let runtime = api::StatusResponse { status, ..Default::default() };
         let problems = problems(Ok(&runtime));
         assert_eq!(
             problems,
@@ -189,6 +216,7 @@ mod tests {
             info: &info,
             images: &[],
             problems: &problems,
+            runtime: Some(&runtime),
             pressure: Pressure::default(),
             now: Timestamp::from_second(10).unwrap(),
         };

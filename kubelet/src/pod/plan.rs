@@ -1,9 +1,10 @@
 //! What to do next for a pod: from what is wanted and what is observed, and the time. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container as Spec, Pod};
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerRestartRule, Pod};
 
 use super::backoff::{Backoff, blocked_until};
 use super::{Kind, container_hash, kind_of_init};
@@ -16,8 +17,17 @@ pub struct ProbeView {
     pub started: BTreeMap<String, bool>,
     /// Whether the readiness probe succeeds.
     pub ready: BTreeMap<String, bool>,
-    /// Liveness and startup probes that failed for good, with the reason for people.
-    pub failed: BTreeMap<String, String>,
+    /// Liveness and startup probes that failed for good.
+    pub failed: BTreeMap<String, Unhealthy>,
+}
+
+/// Why a probe wants a container killed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unhealthy {
+    /// For people.
+    pub reason: String,
+    /// The probe's own grace period.
+    pub grace: Option<Duration>,
 }
 
 /// What is known when planning.
@@ -35,6 +45,10 @@ pub struct Kill {
     pub id: String,
     pub name: String,
     pub message: String,
+    /// Instead of the pod's grace period.
+    pub grace: Option<Duration>,
+    /// Because of a probe.
+    pub unhealthy: bool,
 }
 
 /// A container to start.
@@ -75,11 +89,23 @@ impl PodPlan {
     }
 }
 
-/// What should happen to a container that has ended.
-fn restarts(pod: &Pod, spec: &Spec, exit_code: i32) -> bool {
+/// Whether a container that has ended is started again: by its own rules for exit codes, else by its policy or the pod's.
+fn restarts(pod: &Pod, spec: &Spec, last: &Container) -> bool {
+    // What still runs in a sandbox that is gone has been lost.
+    let exit_code = if last.state == State::Exited { last.exit_code } else { 255 };
+    let matches = |rule: &&ContainerRestartRule| {
+        rule.action == "Restart"
+            && rule.exit_codes.as_ref().is_some_and(|codes| {
+                let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
+                listed == (codes.operator == "In")
+            })
+    };
+    if spec.restart_policy_rules.iter().flatten().any(|rule| matches(&rule)) {
+        return true;
+    }
     match spec.restart_policy.as_deref().unwrap_or_else(|| super::restart_policy(pod)) {
         "Never" => false,
-        "OnFailure" => exit_code != 0,
+        "OnFailure" => exit_code != 0 || last.unhealthy,
         _ => true,
     }
 }
@@ -114,10 +140,7 @@ impl Planner<'_> {
         let remaining: Vec<&Spec> = spec
             .containers
             .iter()
-            .filter(|c| match view.latest(&c.name) {
-                None => true,
-                Some(last) => restarts(self.pod, c, if last.state == State::Exited { last.exit_code } else { 255 }),
-            })
+            .filter(|c| view.latest(&c.name).is_none_or(|last| restarts(self.pod, c, last)))
             .collect();
         let never = super::restart_policy(self.pod) == "Never" && !view.sandboxes.is_empty() && (ran || init_ran);
         if never || remaining.is_empty() {
@@ -125,7 +148,7 @@ impl Planner<'_> {
             return;
         }
         for container in view.running() {
-            self.kill(container, "the pod's sandbox is gone, and it is made anew".into());
+            self.kill(container, Cause::of("the pod's sandbox is gone, and it is made anew".into()));
         }
         self.plan.stop_sandboxes = view.sandboxes.first().map(|sandbox| sandbox.id.clone()).into_iter().collect();
         self.plan.create_sandbox = Some(view.sandboxes.first().map_or(0, |sandbox| sandbox.attempt + 1));
@@ -182,7 +205,7 @@ impl Planner<'_> {
             match self.observed.view.latest_in(sandbox, &container.name) {
                 Some(last) if last.state == State::Exited && last.exit_code == 0 => {}
                 Some(last) if last.state == State::Exited => {
-                    if super::restart_policy(self.pod) == "Never" {
+                    if !restarts(self.pod, container, last) {
                         return Initialization::Failed;
                     }
                     self.start(Kind::Init, container);
@@ -190,7 +213,7 @@ impl Planner<'_> {
                 }
                 Some(last) if last.state == State::Running => return Initialization::Going,
                 Some(last) => {
-                    self.kill(last, "the container was never started, or its state is unknown".into());
+                    self.kill(last, Cause::of(UNKNOWN.into()));
                     self.start(Kind::Init, container);
                     return Initialization::Going;
                 }
@@ -207,9 +230,11 @@ impl Planner<'_> {
     fn sidecar(&mut self, sandbox: &str, spec: &Spec) -> bool {
         match self.observed.view.latest_in(sandbox, &spec.name) {
             Some(last) if last.state == State::Running => {
-                if let Some(message) = self.must_die(last, spec) {
-                    self.kill(last, message);
-                    self.start(Kind::Sidecar, spec);
+                if let Some(cause) = self.must_die(last, spec) {
+                    if !cause.unhealthy {
+                        self.start(Kind::Sidecar, spec);
+                    }
+                    self.kill(last, cause);
                     return false;
                 }
                 self.observed.probes.started.get(&last.id).copied().unwrap_or(spec.startup_probe.is_none())
@@ -219,7 +244,7 @@ impl Planner<'_> {
                 false
             }
             Some(last) => {
-                self.kill(last, "the container was never started, or its state is unknown".into());
+                self.kill(last, Cause::of(UNKNOWN.into()));
                 self.start(Kind::Sidecar, spec);
                 false
             }
@@ -238,34 +263,31 @@ impl Planner<'_> {
                 None => {
                     // It may have ended for good in a sandbox before this one.
                     let ended = self.observed.view.latest(&spec.name);
-                    let again = ended.is_none_or(|last| restarts(self.pod, spec, last.exit_code));
+                    let again = ended.is_none_or(|last| restarts(self.pod, spec, last));
                     if again {
                         self.start(Kind::Regular, spec);
                     }
                     alive |= again;
                 }
                 Some(last) if last.state == State::Running => {
-                    match self.must_die(last, spec) {
-                        // Changed containers are replaced whatever the policy; those that a probe kills only if it says so.
-                        Some(message) => {
-                            let again = last.hash != container_hash(spec) || restarts(self.pod, spec, 137);
-                            self.kill(last, message);
-                            if again {
-                                self.start(Kind::Regular, spec);
-                            }
-                            alive |= again;
+                    alive = true;
+                    if let Some(cause) = self.must_die(last, spec) {
+                        // A changed container is replaced whatever the policy; what happens after a probe's kill is decided
+                        // once it has ended, like after every other end.
+                        if !cause.unhealthy {
+                            self.start(Kind::Regular, spec);
                         }
-                        None => alive = true,
+                        self.kill(last, cause);
                     }
                 }
                 Some(last) if last.state == State::Exited => {
-                    if restarts(self.pod, spec, last.exit_code) {
+                    if restarts(self.pod, spec, last) {
                         self.start(Kind::Regular, spec);
                         alive = true;
                     }
                 }
                 Some(last) => {
-                    self.kill(last, "the container was never started, or its state is unknown".into());
+                    self.kill(last, Cause::of(UNKNOWN.into()));
                     self.start(Kind::Regular, spec);
                     alive = true;
                 }
@@ -274,16 +296,19 @@ impl Planner<'_> {
         alive
     }
 
-    fn must_die(&self, running: &Container, spec: &Spec) -> Option<String> {
+    fn must_die(&self, running: &Container, spec: &Spec) -> Option<Cause> {
         if running.hash != container_hash(spec) {
-            return Some(format!("Container {} definition changed, will be restarted", spec.name));
+            return Some(Cause::of(format!("Container {} definition changed, will be restarted", spec.name)));
         }
-        let reason = self.observed.probes.failed.get(&running.id)?;
-        Some(format!("Container {} {reason}, will be restarted", spec.name))
+        let unhealthy = self.observed.probes.failed.get(&running.id)?;
+        let message = format!("Container {} {}, will be restarted", spec.name, unhealthy.reason);
+        Some(Cause { message, grace: unhealthy.grace, unhealthy: true })
     }
 
-    fn kill(&mut self, container: &Container, message: String) {
-        self.plan.kill.push(Kill { id: container.id.clone(), name: container.name.clone(), message });
+    fn kill(&mut self, container: &Container, cause: Cause) {
+        let Cause { message, grace, unhealthy } = cause;
+        let (id, name) = (container.id.clone(), container.name.clone());
+        self.plan.kill.push(Kill { id, name, message, grace, unhealthy });
     }
 
     fn start(&mut self, kind: Kind, spec: &Spec) {
@@ -298,6 +323,21 @@ impl Planner<'_> {
         }
         let attempt = last.map_or(0, |last| last.attempt + 1);
         self.plan.start.push(Start { kind, name: spec.name.clone(), attempt, failed });
+    }
+}
+
+const UNKNOWN: &str = "the container was never started, or its state is unknown";
+
+/// Why a container is killed.
+struct Cause {
+    message: String,
+    grace: Option<Duration>,
+    unhealthy: bool,
+}
+
+impl Cause {
+    fn of(message: String) -> Self {
+        Self { message, grace: None, unhealthy: false }
     }
 }
 

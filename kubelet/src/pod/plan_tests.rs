@@ -61,6 +61,7 @@ fn view(words: &str) -> PodView {
             image: "i".into(),
             image_id: "i".into(),
             log_path: String::new(),
+            unhealthy: false,
         });
     }
     view.sort();
@@ -140,16 +141,42 @@ fn a_changed_image_replaces_the_container_and_nothing_else() {
 }
 
 #[test]
-fn a_failed_liveness_probe_kills_and_the_policy_decides_about_the_rest() {
-    let view = view("S a=run");
+fn a_failed_probe_kills_with_its_grace_and_the_restart_waits_like_any_other() {
+    let grace = Some(Duration::from_secs(3));
     let mut probes = ProbeView::default();
-    probes.failed.insert("a0".into(), "failed liveness probe".into());
-    let backoffs = BTreeMap::new();
-    for (policy, expected) in [("Always", "kill:a0 start:a1"), ("OnFailure", "kill:a0 start:a1")] {
+    probes.failed.insert("a0".into(), Unhealthy { reason: "failed liveness probe".into(), grace });
+    let backoffs = BTreeMap::from([("a".to_owned(), Backoff { delay: Duration::from_secs(20), updated: at(0) })]);
+    let running = view("S a=run");
+    let mut ended = view("S a=0");
+    ended.containers[0].unhealthy = true;
+    ended.containers[0].finished_at = Some(at(90));
+    for (policy, after) in [("Always", "wait:a"), ("OnFailure", "wait:a"), ("Never", "finished")] {
         let pod = pod(policy, &[], &["a"]);
-        let plan = plan_pod(&pod, Observed { view: &view, probes: &probes, backoffs: &backoffs }, at(100));
-        assert_eq!(words(&plan), expected);
-        assert_eq!(plan.kill[0].message, "Container a failed liveness probe, will be restarted");
+        let plan = plan_pod(&pod, Observed { view: &running, probes: &probes, backoffs: &backoffs }, at(90));
+        assert_eq!(words(&plan), "kill:a0", "{policy}");
+        let kill = &plan.kill[0];
+        assert_eq!(kill.message, "Container a failed liveness probe, will be restarted");
+        assert_eq!((kill.grace, kill.unhealthy), (grace, true));
+        let next =
+            plan_pod(&pod, Observed { view: &ended, probes: &ProbeView::default(), backoffs: &backoffs }, at(91));
+        assert_eq!(words(&next), after, "{policy}");
+    }
+}
+
+#[test]
+fn a_containers_own_rules_come_before_the_policy() {
+    let mut pod = pod("Never", &[], &["a"]);
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.restart_policy = Some("Never".into());
+    let rule = |operator: &str, values: &[i32]| json!([{"action": "Restart", "exitCodes": {"operator": operator, "values": values}}]);
+    for (rules, observed, expected) in [
+        (rule("In", &[42]), "S a=42", "start:a1"),
+        (rule("In", &[42]), "S a=1", "finished"),
+        (rule("NotIn", &[42]), "S a=1", "start:a1"),
+        (rule("NotIn", &[42]), "S a=42", "finished"),
+    ] {
+        pod.spec.as_mut().unwrap().containers[0].restart_policy_rules = Some(serde_json::from_value(rules).unwrap());
+        assert_eq!(plan(&pod, &view(observed)), expected);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -63,7 +63,9 @@ pub fn compute(input: Input<'_>) -> PodStatus {
     let decided = conditions(&input, phase, &init, &regular);
     let previous = input.previous;
     let (pod_ip, pod_ips) = addresses(&input);
-    let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    // A pod that was never let in has no containers to tell of.
+    let refused = input.failure.is_some() && input.view.sandboxes.is_empty() && input.view.containers.is_empty();
+    let some = |list: Vec<ContainerStatus>| (!list.is_empty() && !refused).then_some(list);
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(condition::merge(
@@ -146,6 +148,7 @@ fn container_status(input: &Input<'_>, kind: Kind, spec: &Spec) -> ContainerStat
     let mut status = ContainerStatus {
         name: spec.name.clone(),
         image: spec.image.clone().unwrap_or_default(),
+        volume_mounts: volume_mounts(spec),
         last_state: Some(last_dead.map(|dead| terminated(dead, input.runtime)).unwrap_or_default()),
         ..Default::default()
     };
@@ -175,6 +178,17 @@ fn container_status(input: &Input<'_>, kind: Kind, spec: &Spec) -> ContainerStat
         status.ready = current.state == State::Exited && current.exit_code == 0;
     }
     status
+}
+
+fn volume_mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {
+    let of = |mount: &VolumeMount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only.filter(|read_only| *read_only),
+        recursive_read_only: mount.recursive_read_only.as_ref().map(|_| "Disabled".to_owned()),
+        ..Default::default()
+    };
+    spec.volume_mounts.as_ref().map(|mounts| mounts.iter().map(of).collect())
 }
 
 fn running(input: &Input<'_>, kind: Kind, spec: &Spec, current: &Container, status: &mut ContainerStatus) {
@@ -269,12 +283,10 @@ fn conditions(
     init: &[ContainerStatus],
     regular: &[ContainerStatus],
 ) -> Vec<PodCondition> {
-    let spec = super::spec(input.pod);
     let sandbox = input.view.ready_sandbox().is_some_and(|s| !s.ips.is_empty() || super::host_network(input.pod));
     let initialized = initialized(input, phase, init, regular);
     let containers = containers_ready(input, phase, init, regular);
     let ready = pod_ready(input, &containers);
-    let _ = spec;
     vec![
         condition::new("PodReadyToStartContainers", sandbox, None, None),
         initialized,

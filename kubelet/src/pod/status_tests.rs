@@ -48,6 +48,7 @@ fn view(words: &str) -> PodView {
             image: "i".into(),
             image_id: "sha".into(),
             log_path: String::new(),
+            unhealthy: false,
         });
     }
     view.sort();

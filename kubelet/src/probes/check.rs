@@ -18,8 +18,19 @@ use crate::agent::Agent;
 
 /// Most of an answer that is read.
 const MAX_BODY: usize = 10 * 1024;
+/// Most redirects that are followed.
+const MAX_REDIRECTS: usize = 10;
 
-/// Tries the probe once; the error is for people.
+/// Why a try did not succeed, in words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The container is not as the probe demands.
+    Failed(String),
+    /// The probe could not be carried out, which says nothing about the container.
+    Unknown(String),
+}
+
+/// Tries the probe once.
 pub async fn run(
     agent: &Agent,
     probe: &Probe,
@@ -27,29 +38,34 @@ pub async fn run(
     id: &str,
     ips: &[String],
     timeout: Duration,
-) -> Result<(), String> {
-    if let Some(exec) = &probe.exec {
-        let command = exec.command.clone().unwrap_or_default();
-        let outcome = agent.runtime.exec_sync(id, &command, timeout).await.map_err(|error| error.to_string())?;
-        let output = String::from_utf8_lossy(&outcome.output).into_owned();
-        return if outcome.exit_code == 0 { Ok(()) } else { Err(output) };
+) -> Result<(), Trouble> {
+    if let Some(command) = &probe.exec {
+        return exec(agent, id, command.command.as_deref().unwrap_or_default(), timeout).await;
     }
     if let Some(get) = &probe.http_get {
-        return http(get, spec, &host_of(get.host.as_deref(), ips), timeout).await;
+        return http(get, spec, &host_of(get.host.as_deref(), ips), timeout).await.map_err(Trouble::Failed);
     }
     if let Some(tcp) = &probe.tcp_socket {
-        let port = port(&tcp.port, spec)?;
+        let port = port(&tcp.port, spec).map_err(Trouble::Unknown)?;
         let host = host_of(tcp.host.as_deref(), ips);
-        return TcpStream::connect((host.as_str(), port))
-            .await
-            .map(drop)
-            .map_err(|error| format!("dial tcp {host}:{port}: {error}"));
+        let connected = TcpStream::connect((host.as_str(), port)).await;
+        return connected.map(drop).map_err(|error| Trouble::Failed(format!("dial tcp {host}:{port}: {error}")));
     }
     if let Some(grpc) = &probe.grpc {
-        let port = u16::try_from(grpc.port).map_err(|_| format!("invalid port {}", grpc.port))?;
-        return self::grpc(&host_of(None, ips), port, grpc.service.as_deref().unwrap_or_default()).await;
+        let port = u16::try_from(grpc.port).map_err(|_| Trouble::Unknown(format!("invalid port {}", grpc.port)))?;
+        let service = grpc.service.as_deref().unwrap_or_default();
+        return self::grpc(&host_of(None, ips), port, service).await.map_err(Trouble::Failed);
     }
     Ok(())
+}
+
+async fn exec(agent: &Agent, id: &str, command: &[String], timeout: Duration) -> Result<(), Trouble> {
+    match agent.runtime.exec_sync(id, command, timeout).await {
+        Ok(outcome) if outcome.exit_code == 0 => Ok(()),
+        Ok(outcome) => Err(Trouble::Failed(String::from_utf8_lossy(&outcome.output).into_owned())),
+        Err(error) if error.is_timeout() => Err(Trouble::Failed(format!("command timed out: {error}"))),
+        Err(error) => Err(Trouble::Unknown(error.to_string())),
+    }
 }
 
 /// A port by number, or by the name that the container gives it.
@@ -67,51 +83,93 @@ pub fn port(port: &IntOrString, spec: &Spec) -> Result<u16, String> {
         .ok_or_else(|| format!("invalid port {port:?}"))
 }
 
-/// GET; good from 200 to 399.
+/// GET; good from 200 to 399. Redirects within the host are followed; one that leads elsewhere is good enough.
 pub async fn http(get: &HTTPGetAction, spec: &Spec, host: &str, timeout: Duration) -> Result<(), String> {
     let port = port(&get.port, spec)?;
+    let tls = get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
     let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let tls = get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-    let url = format!("{}://{authority}{path}", if tls { "https" } else { "http" });
-    let mut request = http::Request::get(&path);
-    let mut has = (false, false, false);
+    let mut target = Target { tls, host: host.to_owned(), port, path };
+    for _ in 0..MAX_REDIRECTS {
+        let url = target.url();
+        let answer = match tokio::time::timeout(timeout, ask(get, &target)).await {
+            Ok(answer) => answer.map_err(|error| format!("Get \"{url}\": {error}"))?,
+            Err(_) => return Err(format!("Get \"{url}\": timed out")),
+        };
+        let redirect = answer.location.as_deref().filter(|_| (300..400).contains(&answer.status));
+        match redirect.map(|location| target.follow(location)) {
+            Some(Some(next)) => target = next,
+            _ if (200..400).contains(&answer.status) => return Ok(()),
+            _ => return Err(format!("HTTP probe failed with statuscode: {}", answer.status)),
+        }
+    }
+    Err(format!("Get \"{}\": stopped after {MAX_REDIRECTS} redirects", target.url()))
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq)]
+struct Target {
+    tls: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Target {
+    fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("{}://{}{}", if self.tls { "https" } else { "http" }, self.authority(), self.path)
+    }
+
+    /// Where a redirect leads, if it stays on the host.
+    fn follow(&self, location: &str) -> Option<Self> {
+        let uri: http::Uri = location.parse().ok()?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let Some(host) = uri.host() else {
+            let path = if path.starts_with('/') { path } else { format!("/{path}") };
+            return Some(Self { path, ..self.clone() });
+        };
+        let tls = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        (host == self.host).then_some(Self { tls, host, port, path })
+    }
+}
+
+struct Answer {
+    status: u16,
+    location: Option<String>,
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn ask(get: &HTTPGetAction, target: &Target) -> Result<Answer, AnyError> {
+    let mut request = http::Request::get(&target.path).header("connection", "close");
     for header in get.http_headers.iter().flatten() {
-        has.0 |= header.name.eq_ignore_ascii_case("host");
-        has.1 |= header.name.eq_ignore_ascii_case("user-agent");
-        has.2 |= header.name.eq_ignore_ascii_case("accept");
         request = request.header(&header.name, &header.value);
     }
-    for (set, name, value) in
-        [(has.0, "host", authority.as_str()), (has.1, "user-agent", "kube-probe/1.36"), (has.2, "accept", "*/*")]
-    {
-        if !set {
+    for (name, value) in [("host", target.authority().as_str()), ("user-agent", "kube-probe/1.36"), ("accept", "*/*")] {
+        if !request.headers_ref().is_some_and(|headers| headers.contains_key(name)) {
             request = request.header(name, value);
         }
     }
-    let request =
-        request.header("connection", "close").body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
-    let failed = |error: &dyn std::fmt::Display| format!("Get \"{url}\": {error}");
-    let work = async {
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| failed(&error))?;
-        if tls {
-            let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(unverified()));
-            let stream = connector.connect(name, stream).await.map_err(|error| failed(&error))?;
-            send(stream, request).await.map_err(|error| failed(&error))
-        } else {
-            send(stream, request).await.map_err(|error| failed(&error))
-        }
-    };
-    let status = tokio::time::timeout(timeout, work).await.map_err(|_| failed(&"timed out"))??;
-    if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
+    let request = request.body(Empty::<bytes::Bytes>::new())?;
+    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+    if !target.tls {
+        return send(stream, request).await;
+    }
+    let name = ServerName::try_from(target.host.clone())?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(unverified()));
+    send(connector.connect(name, stream).await?, request).await
 }
 
-async fn send<S>(
-    stream: S,
-    request: http::Request<Empty<bytes::Bytes>>,
-) -> Result<u16, Box<dyn std::error::Error + Send + Sync>>
+async fn send<S>(stream: S, request: http::Request<Empty<bytes::Bytes>>) -> Result<Answer, AnyError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -119,12 +177,14 @@ where
     let driver = tokio::spawn(connection);
     let answer = sender.send_request(request).await?;
     let status = answer.status().as_u16();
+    let location = answer.headers().get(http::header::LOCATION);
+    let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
     // What is longer than a probe's answer should be is cut off with the connection.
     if Limited::new(answer.into_body(), MAX_BODY).collect().await.is_err() {
         tracing::trace!("the probe's answer was cut");
     }
     driver.abort();
-    Ok(status)
+    Ok(Answer { status, location })
 }
 
 /// The gRPC health protocol, `grpc.health.v1.Health/Check`.
@@ -199,5 +259,22 @@ impl ServerCertVerifier for Anyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_followed_within_the_host() {
+        let target = Target { tls: false, host: "10.0.0.1".into(), port: 80, path: "/a".into() };
+        let url = |location: &str| target.follow(location).map(|next| next.url());
+        assert_eq!(url("/b?c=d").as_deref(), Some("http://10.0.0.1:80/b?c=d"));
+        assert_eq!(url("http://10.0.0.1:8080/b").as_deref(), Some("http://10.0.0.1:8080/b"));
+        assert_eq!(url("https://10.0.0.1/").as_deref(), Some("https://10.0.0.1:443/"));
+        assert_eq!(url("http://10.0.0.2/"), None);
+        let six = Target { host: "fd00::1".into(), ..target };
+        assert_eq!(six.follow("http://[fd00::1]:81/x").unwrap().url(), "http://[fd00::1]:81/x");
     }
 }

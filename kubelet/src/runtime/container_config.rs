@@ -195,6 +195,8 @@ fn security(pod: &Pod, kind: Kind, container: &Container, parts: &Parts<'_>) -> 
         run_as_group: group.map(|value| api::Int64Value { value }),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         supplemental_groups: sandbox_config::supplemental_groups(pod),
+        selinux_options: sandbox_config::selinux(own.se_linux_options.as_ref().or(of_pod.se_linux_options.as_ref())),
+        apparmor: own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref()).map(sandbox_config::apparmor),
         no_new_privs: own.allow_privilege_escalation == Some(false),
         seccomp: Some(seccomp),
         masked_paths: paths(MASKED_PATHS),
@@ -255,6 +257,38 @@ mod tests {
         assert_eq!((security.supplemental_groups, security.no_new_privs), (vec![8, 9], true));
         assert_eq!(security.capabilities.unwrap().drop_capabilities, ["ALL"]);
         assert!(security.masked_paths.contains(&"/proc/kcore".to_owned()));
+    }
+
+    #[test]
+    fn profiles_of_the_container_come_before_those_of_the_pod() {
+        use api::security_profile::ProfileType;
+        let container = json!({"name": "c", "securityContext": {
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"},
+            "appArmorProfile": {"type": "Localhost", "localhostProfile": "web"},
+            "seLinuxOptions": {"level": "s0:c1"},
+        }});
+        let context = json!({
+            "seccompProfile": {"type": "Unconfined"}, "appArmorProfile": {"type": "RuntimeDefault"},
+            "seLinuxOptions": {"user": "u", "type": "t"},
+        });
+        let own =
+            config(context.clone(), container, api::Image::default()).unwrap().linux.unwrap().security_context.unwrap();
+        let (seccomp, apparmor) = (own.seccomp.unwrap(), own.apparmor.unwrap());
+        assert_eq!(
+            (seccomp.profile_type(), seccomp.localhost_ref.as_str()),
+            (ProfileType::Localhost, "/r/seccomp/p.json")
+        );
+        assert_eq!((apparmor.profile_type(), apparmor.localhost_ref.as_str()), (ProfileType::Localhost, "web"));
+        assert_eq!(own.selinux_options.unwrap().level, "s0:c1");
+        let pods = config(context, json!({"name": "c"}), api::Image::default())
+            .unwrap()
+            .linux
+            .unwrap()
+            .security_context
+            .unwrap();
+        assert_eq!(pods.seccomp.unwrap().profile_type(), ProfileType::Unconfined);
+        assert_eq!(pods.apparmor.unwrap().profile_type(), ProfileType::RuntimeDefault);
+        assert_eq!(pods.selinux_options.unwrap().r#type, "t");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
 use hyper_util::rt::TokioIo;
 use proto::cri as api;
 use proto::cri::image_service_client::ImageServiceClient;
@@ -11,7 +12,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-use super::{Error, ExecOutcome, Listing, Runtime, labels};
+use super::{Error, ExecOutcome, Listing, Runtime, containerd_events, labels};
 
 /// Largest message: a node's whole listing fits many times.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -23,6 +24,7 @@ const MARGIN: Duration = Duration::from_secs(120);
 pub struct Cri {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    channel: Channel,
     timeout: Duration,
 }
 
@@ -35,6 +37,7 @@ impl Cri {
             _ => channel.clone(),
         };
         Ok(Self {
+            channel: channel.clone(),
             runtime: RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
             images: ImageServiceClient::new(images).max_decoding_message_size(MAX_MESSAGE),
             timeout,
@@ -85,10 +88,8 @@ impl Runtime for Cri {
         self.call(self.timeout, self.runtime.clone().version(request)).await
     }
 
-    async fn status(&self) -> Result<api::RuntimeStatus, Error> {
-        let answer =
-            self.call(self.timeout, self.runtime.clone().status(api::StatusRequest { verbose: false })).await?;
-        answer.status.ok_or(Error::Missing("status"))
+    async fn status(&self) -> Result<api::StatusResponse, Error> {
+        self.call(self.timeout, self.runtime.clone().status(api::StatusRequest { verbose: false })).await
     }
 
     async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error> {
@@ -239,7 +240,22 @@ impl Runtime for Cri {
         Ok(self.call(self.timeout, self.runtime.clone().list_container_stats(request)).await?.stats)
     }
 
-    async fn events(&self) -> Result<tonic::Streaming<api::ContainerEventResponse>, Error> {
-        self.call(self.timeout, self.runtime.clone().get_container_events(api::GetEventsRequest {})).await
+    async fn ends(&self) -> Result<BoxStream<'static, String>, Error> {
+        let request = api::GetEventsRequest {};
+        match self.call(self.timeout, self.runtime.clone().get_container_events(request)).await {
+            Ok(events) => {
+                let told = events.take_while(|event| std::future::ready(event.is_ok()));
+                Ok(told.filter_map(|event| std::future::ready(event.ok().and_then(ended))).boxed())
+            }
+            Err(Error::Call(status)) if status.code() == tonic::Code::Unimplemented => {
+                containerd_events::exits(self.channel.clone()).await
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn ended(event: api::ContainerEventResponse) -> Option<String> {
+    use api::ContainerEventType::{ContainerDeletedEvent, ContainerStoppedEvent};
+    matches!(event.container_event_type(), ContainerStoppedEvent | ContainerDeletedEvent).then_some(event.container_id)
 }

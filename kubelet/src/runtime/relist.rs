@@ -1,24 +1,28 @@
-//! Learning that something changed in the runtime: from its events where it has them, and from one listing of everything each second.
-//! Whoever differs from what its worker last saw is told to look; pods of no source are ended.
+//! Learning that something changed in the runtime: from its events, and from a listing of everything now and then. Whoever differs from
+//! what its worker last saw is told to look; pods of no source are ended.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use component_base::shutdown::Shutdown;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use proto::cri as api;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::{Listing, PodView, Runtime, State, labels};
+use super::{Listing, PodView, State, labels};
 use crate::pods::Pods;
 
-/// Between listings when the runtime has no events.
+/// Between listings while the runtime's events cannot be followed.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Between listings when it has.
-const PERIOD_WITH_EVENTS: Duration = Duration::from_secs(20);
-/// Wait before events are asked for again.
-const RECONNECT: Duration = Duration::from_secs(5);
+/// Between listings while they are: then a listing only finds what was done behind everyone's back.
+const PERIOD_WITH_EVENTS: Duration = Duration::from_secs(10);
+/// Wait before events are asked for again; doubles up to the longest.
+const RECONNECT: Duration = Duration::from_millis(500);
+const MAX_RECONNECT: Duration = Duration::from_secs(30);
 
 /// When the last listing succeeded, for `/healthz`: seconds since the epoch.
 #[derive(Debug, Default)]
@@ -34,51 +38,76 @@ impl Health {
     }
 }
 
+/// What one listing has of a pod, and when the runtime was asked.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub listing: Listing,
+    pub at: Instant,
+}
+
 /// Follows the runtime until shutdown. `sources_ready` says whether all sources have told their pods, so that others are orphans.
 pub async fn run(pods: Pods, health: Arc<Health>, sources_ready: impl Fn() -> bool, shutdown: Shutdown) {
-    let events = tokio::spawn(follow_events(pods.clone(), shutdown.clone()));
-    let has_events = events_supported(pods.agent().runtime.as_ref()).await;
+    let events = Events::default();
+    tokio::select! {
+        () = list_always(&pods, &health, &sources_ready, &events) => {}
+        () = events.follow(&pods) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn list_always(pods: &Pods, health: &Health, sources_ready: &impl Fn() -> bool, events: &Events) {
     let mut seen = HashSet::new();
     loop {
-        let period = if has_events && health.age() < 60 { PERIOD_WITH_EVENTS } else { PERIOD };
+        let at = Instant::now();
         match pods.agent().runtime.list(None).await {
             Ok(listing) => {
                 health.mark();
-                compare(&pods, &listing, sources_ready(), &mut seen);
+                compare(pods, &listing, at, sources_ready(), &mut seen);
             }
             Err(error) => tracing::warn!(%error, "the runtime cannot be listed"),
         }
+        // Orphans are looked at a second time soon.
+        let followed = events.followed.load(Ordering::Relaxed) && seen.is_empty();
         tokio::select! {
-            () = tokio::time::sleep(period) => {}
-            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(if followed { PERIOD_WITH_EVENTS } else { PERIOD }) => {}
+            () = events.began.notified() => {}
         }
     }
-    events.abort();
 }
 
-async fn events_supported(runtime: &dyn Runtime) -> bool {
-    runtime.events().await.is_ok()
+/// The runtime's events.
+#[derive(Default)]
+struct Events {
+    followed: AtomicBool,
+    /// Set off when following begins: what happened before is found by a listing.
+    began: Notify,
 }
 
-async fn follow_events(pods: Pods, shutdown: Shutdown) {
-    let mut wait = RECONNECT;
-    while !shutdown.is_cancelled() {
-        match pods.agent().runtime.events().await {
-            Ok(mut stream) => {
-                while let Ok(Some(event)) = stream.message().await {
-                    let status = event.pod_sandbox_status.and_then(|status| status.metadata);
-                    if let Some(handle) = status.and_then(|metadata| pods.get(&metadata.uid)) {
-                        handle.resync.notify_one();
+impl Events {
+    async fn follow(&self, pods: &Pods) {
+        let mut wait = RECONNECT;
+        loop {
+            match pods.agent().runtime.ends().await {
+                Ok(mut ends) => {
+                    tracing::info!("the runtime's events are followed");
+                    wait = RECONNECT;
+                    self.followed.store(true, Ordering::Relaxed);
+                    self.began.notify_one();
+                    while let Some(id) = ends.next().await {
+                        pods.container_ended(&id);
                     }
+                    self.followed.store(false, Ordering::Relaxed);
+                    self.began.notify_one();
                 }
+                Err(super::Error::Call(status)) if status.code() == tonic::Code::Unimplemented => {
+                    tracing::info!("the runtime has no events: it is listed every {PERIOD:?}");
+                    return std::future::pending().await;
+                }
+                Err(error) => tracing::debug!(%error, "the runtime's events cannot be followed"),
             }
-            Err(super::Error::Call(status)) if status.code() == tonic::Code::Unimplemented => return,
-            Err(error) => {
-                tracing::debug!(%error, "the runtime's events cannot be followed");
-                wait = (wait * 2).min(Duration::from_secs(60));
-            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(MAX_RECONNECT);
         }
-        tokio::time::sleep(wait).await;
     }
 }
 
@@ -87,37 +116,43 @@ fn uid_of(labels: &HashMap<String, String>) -> &str {
 }
 
 /// Tells the workers whose view differs, and ends orphans that were there twice in a row.
-fn compare(pods: &Pods, listing: &Listing, sources_ready: bool, seen: &mut HashSet<String>) {
-    let mut by_pod: HashMap<&str, (Vec<&api::PodSandbox>, Vec<&api::Container>)> = HashMap::new();
+fn compare(pods: &Pods, listing: &Listing, at: Instant, sources_ready: bool, seen: &mut HashSet<String>) {
+    let mut by_pod: HashMap<&str, Listing> = HashMap::new();
     for sandbox in &listing.sandboxes {
-        by_pod.entry(uid_of(&sandbox.labels)).or_default().0.push(sandbox);
+        by_pod.entry(uid_of(&sandbox.labels)).or_default().sandboxes.push(sandbox.clone());
     }
     for container in &listing.containers {
-        by_pod.entry(uid_of(&container.labels)).or_default().1.push(container);
+        by_pod.entry(uid_of(&container.labels)).or_default().containers.push(container.clone());
     }
     by_pod.remove("");
+    pods.agent().found.send_if_modified(|found| {
+        let first = found.is_none();
+        if first {
+            *found = Some(by_pod.keys().map(|uid| (*uid).to_owned()).collect());
+        }
+        first
+    });
+    let mut orphans: HashSet<String> = by_pod.keys().map(|uid| (*uid).to_owned()).collect();
     for handle in pods.handles() {
         let uid = crate::pod::uid(&handle.input.borrow().pod).to_owned();
-        let empty = (Vec::new(), Vec::new());
-        let (sandboxes, containers) = by_pod.get(uid.as_str()).unwrap_or(&empty);
-        if differs(&handle.shared.view.lock(), sandboxes, containers) {
-            handle.resync.notify_one();
+        orphans.remove(&uid);
+        let listing = by_pod.remove(uid.as_str()).unwrap_or_default();
+        if differs(&handle.shared.view.lock(), &listing) {
+            handle.look_at(Listed { listing, at });
         }
     }
-    let mut orphans = HashSet::new();
-    if sources_ready {
-        for (uid, (sandboxes, containers)) in by_pod.iter().filter(|(uid, _)| pods.get(uid).is_none()) {
-            if seen.contains(*uid) {
-                pods.adopt_to_end(orphan(uid, sandboxes, containers));
-            }
-            orphans.insert((*uid).to_owned());
-        }
+    if !sources_ready {
+        seen.clear();
+        return;
+    }
+    for (uid, listing) in by_pod.iter().filter(|(uid, _)| seen.contains(**uid)) {
+        pods.adopt_to_end(orphan(uid, listing));
     }
     *seen = orphans;
 }
 
 /// Whether a worker's view is not what is listed. Pure.
-fn differs(view: &PodView, sandboxes: &[&api::PodSandbox], containers: &[&api::Container]) -> bool {
+fn differs(view: &PodView, listing: &Listing) -> bool {
     let ready = |sandbox: &api::PodSandbox| sandbox.state() == api::PodSandboxState::SandboxReady;
     let same_sandbox = |listed: &api::PodSandbox| {
         view.sandboxes.iter().any(|known| known.id == listed.id && known.ready == ready(listed))
@@ -129,21 +164,18 @@ fn differs(view: &PodView, sandboxes: &[&api::PodSandbox], containers: &[&api::C
             known.id == listed.id && (known.state == state || state == State::Created && known.state == State::Exited)
         })
     };
-    view.sandboxes.len() != sandboxes.len()
-        || view.containers.len() != containers.len()
-        || !sandboxes.iter().all(|sandbox| same_sandbox(sandbox))
-        || !containers.iter().all(|container| same_container(container))
+    view.sandboxes.len() != listing.sandboxes.len()
+        || view.containers.len() != listing.containers.len()
+        || !listing.sandboxes.iter().all(same_sandbox)
+        || !listing.containers.iter().all(same_container)
 }
 
 /// As much of the pod as its labels say: enough to end it.
-fn orphan(uid: &str, sandboxes: &[&api::PodSandbox], containers: &[&api::Container]) -> Pod {
-    let labels = sandboxes
-        .first()
-        .map(|sandbox| &sandbox.labels)
-        .or_else(|| containers.first().map(|container| &container.labels));
+fn orphan(uid: &str, listing: &Listing) -> Pod {
+    let sandbox = listing.sandboxes.first().map(|sandbox| &sandbox.labels);
+    let labels = sandbox.or_else(|| listing.containers.first().map(|container| &container.labels));
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned();
-    let grace =
-        containers.iter().find_map(|container| container.annotations.get(labels::POD_GRACE)?.parse::<i64>().ok());
+    let grace = listing.containers.iter().find_map(|c| c.annotations.get(labels::POD_GRACE)?.parse::<i64>().ok());
     let mut pod = Pod::default();
     pod.metadata.uid = Some(uid.to_owned());
     pod.metadata.name = label(labels::POD_NAME);

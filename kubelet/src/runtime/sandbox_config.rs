@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{AppArmorProfile, Pod, SELinuxOptions};
 use proto::cri as api;
 
 use super::labels;
@@ -108,6 +108,18 @@ pub fn hostname(pod: &Pod) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
+/// The host name that the kernel shows in the pod: with `setHostnameAsFQDN` the full one, if it has a domain.
+fn kernel_hostname(pod: &Pod, domain: &str) -> String {
+    let spec = pod::spec(pod);
+    let (short, namespace) = (hostname(pod), pod::namespace(pod));
+    match spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty() && !short.is_empty()) {
+        Some(subdomain) if spec.set_hostname_as_fqdn == Some(true) => {
+            format!("{short}.{subdomain}.{namespace}.svc.{domain}")
+        }
+        _ => short,
+    }
+}
+
 /// The namespaces shared with the host or among the containers.
 pub fn namespaces(pod: &Pod) -> api::NamespaceOption {
     let spec = pod::spec(pod);
@@ -136,6 +148,28 @@ pub fn seccomp(profile: Option<&k8s_openapi::api::core::v1::SeccompProfile>, roo
         _ => (ProfileType::Unconfined, String::new()),
     };
     api::SecurityProfile { profile_type: kind.into(), localhost_ref }
+}
+
+/// An AppArmor profile of the API as CRI wants it.
+pub fn apparmor(profile: &AppArmorProfile) -> api::SecurityProfile {
+    use api::security_profile::ProfileType;
+    let (kind, localhost_ref) = match (profile.type_.as_str(), &profile.localhost_profile) {
+        ("Localhost", Some(name)) => (ProfileType::Localhost, name.clone()),
+        ("Unconfined", _) => (ProfileType::Unconfined, String::new()),
+        _ => (ProfileType::RuntimeDefault, String::new()),
+    };
+    api::SecurityProfile { profile_type: kind.into(), localhost_ref }
+}
+
+/// SELinux labels of the API as CRI wants them.
+pub fn selinux(options: Option<&SELinuxOptions>) -> Option<api::SeLinuxOption> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    options.map(|options| api::SeLinuxOption {
+        user: text(&options.user),
+        role: text(&options.role),
+        r#type: text(&options.type_),
+        level: text(&options.level),
+    })
 }
 
 fn port_mappings(pod: &Pod) -> Vec<api::PortMapping> {
@@ -187,7 +221,7 @@ pub fn build(
             namespace: pod::namespace(pod).into(),
             attempt,
         }),
-        hostname: hostname(pod),
+        hostname: kernel_hostname(pod, node.cluster_domain),
         log_directory: node.logs.join(pod::log_directory_name(pod)).display().to_string(),
         dns_config: Some(api::DnsConfig {
             servers: resolver.servers,
@@ -219,6 +253,7 @@ fn linux(pod: &Pod, cgroup_parent: &str, supplemental: &[i64]) -> api::LinuxPodS
             run_as_group: run_as_user.and(id(context.and_then(|context| context.run_as_group))),
             supplemental_groups: supplemental.to_vec(),
             privileged,
+            selinux_options: selinux(context.and_then(|context| context.se_linux_options.as_ref())),
             seccomp: Some(api::SecurityProfile {
                 profile_type: api::security_profile::ProfileType::RuntimeDefault.into(),
                 localhost_ref: String::new(),
@@ -310,5 +345,7 @@ mod tests {
         assert_eq!(port_mappings(&mapped).len(), 1);
         assert_eq!(port_mappings(&mapped)[0].protocol(), api::Protocol::Udp);
         assert_eq!(hostname(&pod(json!({"hostname": "h"}))), "h");
+        let full = json!({"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true});
+        assert_eq!(kernel_hostname(&pod(full), "cluster.local"), "h.s.shop.svc.cluster.local");
     }
 }

@@ -74,6 +74,19 @@ fn find(pods: &Pods, handle: &Handle, name: &str, previous: bool) -> Result<(Pat
     Ok((path, chosen.id.clone()))
 }
 
+/// Waits until the container has ended, or nobody looks after its pod any more.
+async fn ended(handle: Handle, id: String) {
+    let mut told = handle.statuses.clone();
+    loop {
+        told.mark_unchanged();
+        let over =
+            handle.shared.view.lock().containers.iter().find(|c| c.id == id).is_none_or(|c| c.state == State::Exited);
+        if over || told.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 pub fn answer(pods: &Pods, uri: &http::Uri, namespace: &str, pod: &str, container: &str) -> Response<Body> {
     let options = match options(uri, Timestamp::now()) {
         Ok(options) => options,
@@ -91,14 +104,7 @@ pub fn answer(pods: &Pods, uri: &http::Uri, namespace: &str, pod: &str, containe
         Err(message) => return text(StatusCode::BAD_REQUEST, message),
     };
     let (sender, receiver) = tokio::sync::mpsc::channel(PIECES);
-    let shared = Arc::clone(&handle.shared);
-    let ended = move || {
-        let view = shared.view.lock();
-        view.containers
-            .iter()
-            .find(|container| container.id == id)
-            .is_none_or(|container| container.state == State::Exited)
-    };
+    let ended = ended(handle, id);
     tokio::spawn(reader::stream(path, options, sender, ended));
     let frames = ReceiverStream::new(receiver).map(|piece| {
         piece.map(Frame::data).map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use component_base::informer::Informer;
 use component_base::shutdown::Shutdown;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod;
 use crate::pods::Pods;
@@ -13,12 +14,16 @@ use crate::pods::Pods;
 /// Follows the informer until shutdown.
 pub async fn run(pods: Pods, informer: Informer<Pod>, ready: Arc<AtomicBool>, shutdown: Shutdown) {
     let mut changes = informer.subscribe();
-    let synced = async {
-        informer.synced().await;
-        ready.store(true, Ordering::Relaxed);
-        std::future::pending::<()>().await;
-    };
     let follow = async {
+        informer.synced().await;
+        if let Some(node) = &pods.agent().node {
+            node.synced().await;
+        }
+        // What runs already takes its place first.
+        let mut known = informer.store().list();
+        known.sort_by_key(|pod| order(pod));
+        known.into_iter().filter(|pod| !pod::is_mirror(pod)).for_each(|pod| pods.update(pod));
+        ready.store(true, Ordering::Relaxed);
         while let Some(change) = changes.next().await {
             let object = Arc::clone(change.object());
             if pod::is_mirror(&object) {
@@ -34,10 +39,15 @@ pub async fn run(pods: Pods, informer: Informer<Pod>, ready: Arc<AtomicBool>, sh
         }
     };
     tokio::select! {
-        () = synced => {}
         () = follow => {}
         () = shutdown.cancelled() => {}
     }
+}
+
+/// Pods that have begun come before those that have not, older ones before newer ones.
+fn order(pod: &Pod) -> (bool, Option<Time>) {
+    let began = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    (!began, pod.metadata.creation_timestamp.clone())
 }
 
 /// The writer of the static pod looks at its mirror again.

@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use component_base::shutdown::Shutdown;
 use k8s_openapi::api::core::v1::Pod;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::sync::Notify;
+use nix::sys::inotify::AddWatchFlags;
 
 use super::static_pod;
+use crate::inotify::Watcher;
 use crate::pods::Pods;
-
-/// After a change, wait for the writer to finish before reading.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// Follows the path until shutdown.
 pub async fn run(pods: Pods, path: PathBuf, period: Duration, ready: Arc<AtomicBool>, shutdown: Shutdown) {
@@ -34,34 +31,31 @@ pub async fn run(pods: Pods, path: PathBuf, period: Duration, ready: Arc<AtomicB
         ready.store(true, Ordering::Relaxed);
         tokio::select! {
             () = tokio::time::sleep(period) => {}
-            () = changed(watch.as_ref()) => tokio::time::sleep(SETTLE).await,
+            () = changed(watch.as_ref()) => {}
             () = shutdown.cancelled() => return,
         }
     }
 }
 
-/// Watches from a thread of its own, since inotify's reads block; it ends with the process, or with the path.
-fn watch(path: &Path) -> std::io::Result<Arc<Notify>> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-    let flags =
-        AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CREATE;
-    inotify.add_watch(path, flags)?;
-    let changed = Arc::new(Notify::new());
-    let told = Arc::clone(&changed);
-    std::thread::Builder::new().name("static-pods".into()).stack_size(64 * 1024).spawn(move || {
-        while let Ok(events) = inotify.read_events() {
-            if events.iter().any(|event| event.name.as_ref().is_none_or(|name| !hidden(Path::new(name)))) {
-                told.notify_one();
-            }
-        }
-    })?;
-    Ok(changed)
+/// Watches for files that are complete: their writer has closed them, or they were moved here.
+fn watch(path: &Path) -> std::io::Result<Watcher> {
+    Watcher::new(path, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE)
 }
 
-async fn changed(watch: Option<&Arc<Notify>>) {
-    match watch {
-        Some(watch) => watch.notified().await,
-        None => std::future::pending().await,
+async fn changed(watch: Option<&Watcher>) {
+    let Some(watch) = watch else { return std::future::pending().await };
+    loop {
+        match watch.events().await {
+            Ok(events) => {
+                if events.iter().flatten().any(|name| !hidden(Path::new(name))) || events.contains(&None) {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "changes of static pod files are not told any more");
+                return std::future::pending().await;
+            }
+        }
     }
 }
 

@@ -3,29 +3,34 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
-use super::Error;
+use super::{Error, access};
 
-/// A file to write: its content and mode.
+/// A file to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct File {
     pub content: Vec<u8>,
     pub mode: u32,
+    /// Its user; the kubelet's own unless given.
+    pub owner: Option<u32>,
 }
 
 pub type Files = BTreeMap<String, File>;
 
 const DATA: &str = "..data";
+const DIRECTORY_MODE: u32 = 0o755;
+/// Mode of what is mounted: whoever may not enter a file's directories is kept out by the file's own mode.
+const ROOT_MODE: u32 = 0o777;
 
 fn check(path: &str) -> Result<(), Error> {
     let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     if inside && !path.is_empty() && !path.starts_with("..") { Ok(()) } else { Err(Error::Path(path.to_owned())) }
 }
 
-/// Makes `directory` show exactly these files.
-pub fn write(directory: &Path, files: &Files) -> Result<(), Error> {
+/// Makes `directory` show exactly these files, readable for a group if one is given.
+pub fn write(directory: &Path, files: &Files, group: Option<u32>) -> Result<(), Error> {
     files.keys().try_for_each(|path| check(path))?;
     fs::create_dir_all(directory).map_err(Error::io(directory))?;
     let data = directory.join(DATA);
@@ -33,12 +38,13 @@ pub fn write(directory: &Path, files: &Files) -> Result<(), Error> {
     if old.as_ref().is_some_and(|old| same(&directory.join(old), files)) {
         return Ok(());
     }
+    own(directory, None, group, ROOT_MODE)?;
     let name = format!("..{}", jiff::Timestamp::now().as_nanosecond());
     let fresh = directory.join(&name);
     fs::create_dir(&fresh).map_err(Error::io(&fresh))?;
-    set_mode(&fresh, 0o755)?;
+    own(&fresh, None, group, DIRECTORY_MODE)?;
     for (path, file) in files {
-        write_file(&fresh, path, file)?;
+        write_file(&fresh, path, file, group)?;
     }
     let link = directory.join("..data_tmp");
     remove_if_there(&link)?;
@@ -51,17 +57,23 @@ pub fn write(directory: &Path, files: &Files) -> Result<(), Error> {
     }
 }
 
-fn write_file(root: &Path, path: &str, file: &File) -> Result<(), Error> {
-    let full = root.join(path);
-    if let Some(parent) = full.parent() {
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+fn write_file(root: &Path, path: &str, file: &File, group: Option<u32>) -> Result<(), Error> {
+    let mut at = root.to_owned();
+    for part in Path::new(path).parent().iter().flat_map(|parent| parent.components()) {
+        at.push(part);
+        if !at.exists() {
+            fs::create_dir(&at).map_err(Error::io(&at))?;
+            own(&at, None, group, DIRECTORY_MODE)?;
+        }
     }
+    let full = root.join(path);
     fs::write(&full, &file.content).map_err(Error::io(&full))?;
-    set_mode(&full, file.mode)
+    own(&full, file.owner, group, file.mode)
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io(path))
+fn own(path: &Path, owner: Option<u32>, group: Option<u32>, mode: u32) -> Result<(), Error> {
+    let mode = if group.is_some() { access::readable(mode, path.is_dir()) } else { mode };
+    access::set(path, owner, group, mode)
 }
 
 fn same(directory: &Path, files: &Files) -> bool {
@@ -113,34 +125,15 @@ fn remove_if_there(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Gives everything below a path to a group, which may read it (and write where the owner may), as `fsGroup` asks.
-pub fn own(path: &Path, group: i64) -> Result<(), Error> {
-    let group = nix::unistd::Gid::from_raw(u32::try_from(group).unwrap_or(u32::MAX));
-    let mut open = vec![path.to_owned()];
-    while let Some(next) = open.pop() {
-        let meta = fs::symlink_metadata(&next).map_err(Error::io(&next))?;
-        if meta.is_symlink() {
-            continue;
-        }
-        nix::unistd::chown(&next, None, Some(group))
-            .map_err(|source| Error::Io { path: next.clone(), source: source.into() })?;
-        let mode = meta.permissions().mode();
-        let shared = mode | ((mode & 0o700) >> 3);
-        set_mode(&next, if meta.is_dir() { shared | 0o2070 } else { shared | 0o040 })?;
-        if meta.is_dir() {
-            open.extend(fs::read_dir(&next).map_err(Error::io(&next))?.flatten().map(|entry| entry.path()));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> Files {
         list.iter()
-            .map(|(path, text)| ((*path).to_owned(), File { content: text.as_bytes().to_vec(), mode: 0o644 }))
+            .map(|(path, text)| {
+                ((*path).to_owned(), File { content: text.as_bytes().to_vec(), mode: 0o644, owner: None })
+            })
             .collect()
     }
 
@@ -148,12 +141,12 @@ mod tests {
     fn content_is_replaced_as_a_whole() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("v");
-        write(&directory, &files(&[("a", "1"), ("d/b", "2")])).unwrap();
+        write(&directory, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
         let first = fs::read_link(directory.join(DATA)).unwrap();
         assert_eq!(fs::read_to_string(directory.join("d/b")).unwrap(), "2");
-        write(&directory, &files(&[("a", "1"), ("d/b", "2")])).unwrap();
+        write(&directory, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
         assert_eq!(fs::read_link(directory.join(DATA)).unwrap(), first, "the same content is left alone");
-        write(&directory, &files(&[("a", "9"), ("c", "3")])).unwrap();
+        write(&directory, &files(&[("a", "9"), ("c", "3")]), None).unwrap();
         assert_eq!(fs::read_to_string(directory.join("a")).unwrap(), "9");
         assert!(!directory.join("d").exists() && !directory.join(&first).exists());
     }
@@ -162,7 +155,7 @@ mod tests {
     fn a_path_that_leaves_the_volume_is_refused() {
         let root = tempfile::tempdir().unwrap();
         for path in ["../a", "/a", "a/../../b", "..x", ""] {
-            assert!(matches!(write(root.path(), &files(&[(path, "")])), Err(Error::Path(_))), "{path}");
+            assert!(matches!(write(root.path(), &files(&[(path, "")]), None), Err(Error::Path(_))), "{path}");
         }
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::atomic::{File, Files};
-use super::{Context, Error, Volume, atomic};
+use super::{Context, Error, Volume, access, atomic};
 use crate::downward;
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -27,14 +27,15 @@ pub fn select(
     optional: bool,
 ) -> Result<Files, Error> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        let file = |content| File { content, mode: mode(None, default) };
+        let file = |content| File { content, mode: mode(None, default), owner: None };
         return Ok(entries.into_iter().map(|(key, content)| (key, file(content))).collect());
     };
     let mut files = Files::new();
     for item in items {
         match entries.iter().find(|(key, _)| *key == item.key) {
             Some((_, content)) => {
-                files.insert(item.path.clone(), File { content: content.clone(), mode: mode(item.mode, default) });
+                let file = File { content: content.clone(), mode: mode(item.mode, default), owner: None };
+                files.insert(item.path.clone(), file);
             }
             None if optional => {}
             None => return Err(Error::NoKey { kind, key: item.key.clone() }),
@@ -76,13 +77,14 @@ pub fn of_fields(
         } else {
             continue;
         };
-        files.insert(item.path.clone(), File { content: text.into_bytes(), mode: mode(item.mode, default) });
+        let file = File { content: text.into_bytes(), mode: mode(item.mode, default), owner: None };
+        files.insert(item.path.clone(), file);
     }
     Ok(files)
 }
 
-fn show(directory: &Path, files: &Files) -> Result<PathBuf, Error> {
-    atomic::write(directory, files)?;
+fn show(directory: &Path, files: &Files, context: Context<'_>) -> Result<PathBuf, Error> {
+    atomic::write(directory, files, access::fs_group(context.pod))?;
     Ok(directory.to_owned())
 }
 
@@ -92,12 +94,12 @@ pub struct ConfigMapVolume(pub ConfigMapVolumeSource);
 impl Volume for ConfigMapVolume {
     async fn set_up(&self, directory: &Path, context: Context<'_>) -> Result<PathBuf, Error> {
         let optional = self.0.optional.unwrap_or(false);
-        let map = context.objects.config_map(crate::pod::namespace(context.pod), &self.0.name, optional).await?;
+        let map = context.objects.config_map(context.pod, &self.0.name, optional).await?;
         let entries = of_config_map(map.as_deref());
-        show(directory, &select("config", entries, self.0.items.as_deref(), self.0.default_mode, optional)?)
+        show(directory, &select("config", entries, self.0.items.as_deref(), self.0.default_mode, optional)?, context)
     }
 
-    fn follows(&self) -> bool {
+    fn is_content(&self) -> bool {
         true
     }
 
@@ -113,13 +115,13 @@ impl Volume for SecretVolume {
     async fn set_up(&self, directory: &Path, context: Context<'_>) -> Result<PathBuf, Error> {
         let optional = self.0.optional.unwrap_or(false);
         let name = self.0.secret_name.as_deref().unwrap_or_default();
-        let secret = context.objects.secret(crate::pod::namespace(context.pod), name, optional).await?;
-        super::mounts::tmpfs(directory)?;
+        let secret = context.objects.secret(context.pod, name, optional).await?;
+        super::mounts::tmpfs(directory, None)?;
         let entries = of_secret(secret.as_deref());
-        show(directory, &select("secret", entries, self.0.items.as_deref(), self.0.default_mode, optional)?)
+        show(directory, &select("secret", entries, self.0.items.as_deref(), self.0.default_mode, optional)?, context)
     }
 
-    fn follows(&self) -> bool {
+    fn is_content(&self) -> bool {
         true
     }
 
@@ -134,10 +136,10 @@ pub struct DownwardVolume(pub DownwardAPIVolumeSource);
 impl Volume for DownwardVolume {
     async fn set_up(&self, directory: &Path, context: Context<'_>) -> Result<PathBuf, Error> {
         let items = self.0.items.as_deref().unwrap_or_default();
-        show(directory, &of_fields(context.pod, items, self.0.default_mode, &context.facts)?)
+        show(directory, &of_fields(context.pod, items, self.0.default_mode, &context.facts)?, context)
     }
 
-    fn follows(&self) -> bool {
+    fn is_content(&self) -> bool {
         true
     }
 

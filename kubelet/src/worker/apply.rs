@@ -1,14 +1,13 @@
 //! Carrying out a plan. Decides nothing: each step is one of the plan's, in its order; the first failure ends it, to be planned anew.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use proto::cri as api;
 
 use super::Worker;
+use crate::objects::Unavailable;
 use crate::pod::plan::{Kill, PodPlan};
 use crate::runtime::{Sandbox, State, sandbox_config};
 use crate::volumes::{Context, PodVolumes};
@@ -31,6 +30,12 @@ pub enum Error {
     },
     #[error("failed to create the pod's sandbox: {0}")]
     Sandbox(#[source] runtime::Error),
+    #[error("failed to get the pod's runtime handler: {0}")]
+    RuntimeClass(#[source] Unavailable),
+    #[error("the container runtime does not support user namespaces (hostUsers: false)")]
+    UserNamespaces,
+    #[error("the pod is being ended")]
+    Ending,
     #[error("container {name} does not start: {reason}: {message}")]
     Start { name: String, reason: String, message: String },
 }
@@ -38,24 +43,28 @@ pub enum Error {
 impl Worker {
     /// Carries out the plan; whether something was done, so that planning again may find more to do.
     pub(super) async fn apply(&mut self, pod: &Arc<Pod>, plan: &PodPlan) -> Result<bool, Error> {
+        let outcome = self.carry_out(pod, plan).await;
+        self.acted = tokio::time::Instant::now();
+        outcome
+    }
+
+    async fn carry_out(&mut self, pod: &Arc<Pod>, plan: &PodPlan) -> Result<bool, Error> {
         if plan.finished {
             self.stop_all(pod, None).await?;
             self.finished = true;
             return Ok(false);
         }
         let acts = !plan.kill.is_empty() || plan.create_sandbox.is_some() || !plan.start.is_empty();
-        join_all(plan.kill.iter().map(|kill| self.kill(pod, kill)))
-            .await
-            .into_iter()
-            .collect::<Result<Vec<()>, _>>()?;
-        for kill in &plan.kill {
-            self.refetch(&kill.id).await?;
-        }
-        if !plan.start.is_empty() || plan.create_sandbox.is_some() {
+        self.kill_all(pod, &plan.kill).await?;
+        // Also of a pod that only runs: after a restart of the kubelet its volumes have to be followed again.
+        if acts || self.volumes.is_none() && self.view.ready_sandbox().is_some() {
             self.prepare(pod).await?;
         }
+        if self.stale {
+            self.refresh_volumes(pod).await?;
+        }
         for id in &plan.stop_sandboxes {
-            self.agent.runtime.stop_sandbox(id).await?;
+            self.stop_sandbox(id).await?;
         }
         if let Some(attempt) = plan.create_sandbox {
             self.create_sandbox(pod, attempt).await?;
@@ -75,9 +84,22 @@ impl Worker {
         }
     }
 
+    async fn kill_all(&mut self, pod: &Arc<Pod>, kills: &[Kill]) -> Result<(), Error> {
+        let killed = join_all(kills.iter().map(|kill| self.kill(pod, kill))).await;
+        for kill in kills {
+            self.refetch(&kill.id).await?;
+            if kill.unhealthy
+                && let Some(dead) = self.view.containers.iter_mut().find(|container| container.id == kill.id)
+            {
+                dead.unhealthy = true;
+            }
+        }
+        killed.into_iter().collect()
+    }
+
     async fn kill(&self, pod: &Arc<Pod>, kill: &Kill) -> Result<(), Error> {
         self.agent.recorder.normal(&pod::reference(pod), "Killing", kill.message.clone());
-        let grace = Duration::from_secs(u64::try_from(pod::grace_period(pod)).unwrap_or(0));
+        let grace = kill.grace.unwrap_or_else(|| pod::grace_period(pod));
         self.stop_container(pod, &kill.id, &kill.name, grace).await
     }
 
@@ -91,7 +113,7 @@ impl Worker {
                 if fresh.state == State::Created {
                     fresh.state = State::Exited;
                     fresh.exit_code = 128;
-                    fresh.finished_at = Some(Timestamp::now());
+                    fresh.finished_at = Some(self.now());
                 }
                 self.view.containers[at] = fresh;
             }
@@ -118,26 +140,41 @@ impl Worker {
     }
 
     async fn set_up_volumes(&mut self, pod: &Arc<Pod>) -> Result<(), Error> {
-        let agent = Arc::clone(&self.agent);
         let made = match self.volumes.take() {
             Some(made) => Ok(made),
-            None => PodVolumes::new(&agent.root, pod),
+            None => PodVolumes::new(&self.agent.root, pod),
         };
+        match made {
+            Ok(made) => {
+                self.volumes = Some(made);
+                self.with_volumes(pod, false).await
+            }
+            Err(error) => Err(self.failed_mount(pod, error)),
+        }
+    }
+
+    /// Brings the volumes that follow the API and the pod's own object up to date.
+    async fn refresh_volumes(&mut self, pod: &Arc<Pod>) -> Result<(), Error> {
+        self.with_volumes(pod, true).await?;
+        self.stale = false;
+        Ok(())
+    }
+
+    async fn with_volumes(&mut self, pod: &Arc<Pod>, refresh: bool) -> Result<(), Error> {
+        let Some(mut volumes) = self.volumes.take() else { return Ok(()) };
+        let agent = Arc::clone(&self.agent);
         let ips = self.view.sandboxes.first().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
         let host_ips = agent.host_ips.load_full();
-        let context = Context { pod, facts: agent.facts(&ips, &host_ips), objects: &agent.objects };
-        let result = match made {
-            Ok(mut volumes) => {
-                let result = volumes.set_up(context).await;
-                self.volumes = Some(volumes);
-                result
-            }
-            Err(error) => Err(error),
-        };
-        result.map_err(|error| {
-            agent.recorder.warning(&pod::reference(pod), "FailedMount", chain(&error));
-            Error::Volume(error)
-        })
+        let facts = agent.facts(&ips, &host_ips);
+        let context = Context { pod, facts, objects: &agent.objects, now: agent.clock.now() };
+        let result = if refresh { volumes.refresh(context).await } else { volumes.set_up(context).await };
+        self.volumes = Some(volumes);
+        result.map_err(|error| self.failed_mount(pod, error))
+    }
+
+    fn failed_mount(&self, pod: &Arc<Pod>, error: volumes::Failed) -> Error {
+        self.agent.recorder.warning(&pod::reference(pod), "FailedMount", chain(&error));
+        Error::Volume(error)
     }
 
     pub(super) fn sandbox_config(&self, pod: &Pod, attempt: u32) -> api::PodSandboxConfig {
@@ -151,15 +188,32 @@ impl Worker {
             let note = "Pod sandbox changed, it will be killed and re-created.";
             self.agent.recorder.normal(&pod::reference(pod), "SandboxChanged", note);
         }
-        let config = self.sandbox_config(pod, attempt);
-        let handler = "";
-        let id = self.agent.runtime.run_sandbox(&config, handler).await.map_err(|error| {
-            let note = format!("Failed to create pod sandbox: {error}");
+        let failed = |error: &dyn std::error::Error| {
+            let note = format!("Failed to create pod sandbox: {}", chain(error));
             self.agent.recorder.warning(&pod::reference(pod), "FailedCreatePodSandBox", note);
+        };
+        let handler = match pod::spec(pod).runtime_class_name.as_deref().filter(|class| !class.is_empty()) {
+            Some(class) => self.agent.objects.runtime_handler(class).await.map_err(|error| {
+                failed(&error);
+                Error::RuntimeClass(error)
+            })?,
+            None => String::new(),
+        };
+        if pod::spec(pod).host_users == Some(false) {
+            failed(&Error::UserNamespaces);
+            return Err(Error::UserNamespaces);
+        }
+        let config = self.sandbox_config(pod, attempt);
+        let id = self.agent.runtime.run_sandbox(&config, &handler).await.map_err(|error| {
+            failed(&error);
             Error::Sandbox(error)
         })?;
-        let ips = if pod::host_network(pod) { Vec::new() } else { self.ips(&id).await? };
-        self.view.sandboxes.insert(0, Sandbox { id, ready: true, created_at: Timestamp::now(), attempt, ips });
+        self.view.sandboxes.insert(0, Sandbox { id, ready: true, created_at: self.now(), attempt, ips: Vec::new() });
+        self.publish();
+        if !pod::host_network(pod) {
+            let id = self.view.sandboxes[0].id.clone();
+            self.view.sandboxes[0].ips = self.ips(&id).await?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Learning what the runtime has of the pod. Only what changed since the last look is asked for in detail.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::cri as api;
@@ -8,12 +9,22 @@ use proto::cri as api;
 use super::Worker;
 use crate::pod;
 use crate::runtime::container_config::termination_message_path;
-use crate::runtime::{Container, Error, PodView, Sandbox, State, labels};
+use crate::runtime::{Container, Error, Listing, PodView, Sandbox, State, labels};
 
 /// Longest last words of a container.
 const MAX_MESSAGE: usize = 4096;
 /// Most of the log that stands in for them.
 const MAX_LOG_TAIL: usize = 2048;
+
+/// Waits for the half of the runtime that speaks CRI, which learns of an end a little later than those who follow its events.
+const SETTLE: [Duration; 6] = [
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+];
 
 fn from_nanos(nanos: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -62,10 +73,24 @@ pub fn container(sandbox: &str, status: &api::ContainerStatus) -> Container {
             .unwrap_or_default(),
         image_id: if status.image_id.is_empty() { status.image_ref.clone() } else { status.image_id.clone() },
         log_path: status.log_path.clone(),
+        unhealthy: false,
     }
 }
 
 impl Worker {
+    /// The first look. Of a pod that is not among those which the runtime had at the kubelet's start there can be nothing.
+    pub(super) async fn first_look(&mut self) {
+        let mut found = self.agent.found.subscribe();
+        let uid = pod::uid(&self.pod()).to_owned();
+        let known = match found.wait_for(Option::is_some).await {
+            Ok(found) => found.as_ref().is_some_and(|found| found.contains(&uid)),
+            Err(_) => true,
+        };
+        if known {
+            self.observe_until_known().await;
+        }
+    }
+
     /// Looks until the runtime answers: nothing can be decided without.
     pub(super) async fn observe_until_known(&mut self) {
         loop {
@@ -79,14 +104,59 @@ impl Worker {
         }
     }
 
+    /// Takes in what others left: ends of containers, and a listing unless the worker has done something since.
+    pub(super) async fn take_news(&mut self) {
+        let news = std::mem::take(&mut *self.shared.news.lock());
+        for id in &news.ended {
+            if let Err(error) = self.look_at_ended(id).await {
+                tracing::debug!(id, %error, "a container that ended cannot be looked at");
+                return self.observe_until_known().await;
+            }
+        }
+        let Some(listed) = news.listed.filter(|listed| listed.at > self.acted) else { return };
+        if let Err(error) = self.take_in(&listed.listing).await {
+            tracing::debug!(%error, "what the runtime listed cannot be looked at");
+            self.observe_until_known().await;
+        }
+    }
+
+    async fn look_at_ended(&mut self, id: &str) -> Result<(), Error> {
+        if self.view.sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.ready) {
+            for wait in SETTLE {
+                self.observe().await?;
+                if !self.view.sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.ready) {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
+            }
+            return Ok(());
+        }
+        let runs = |view: &PodView| view.running().any(|container| container.id == id);
+        for wait in SETTLE {
+            if !runs(&self.view) {
+                break;
+            }
+            self.refetch(id).await?;
+            if runs(&self.view) {
+                tokio::time::sleep(wait).await;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
     async fn observe(&mut self) -> Result<(), Error> {
-        let pod = self.pod();
-        let listing = self.agent.runtime.list(Some(pod::uid(&pod))).await?;
+        let listing = self.agent.runtime.list(Some(pod::uid(&self.pod()))).await?;
+        self.take_in(&listing).await
+    }
+
+    async fn take_in(&mut self, listing: &Listing) -> Result<(), Error> {
         let mut view = PodView::default();
         for sandbox in &listing.sandboxes {
             view.sandboxes.push(self.sandbox(sandbox).await?);
         }
-        let known: HashMap<String, Container> = self.view.containers.drain(..).map(|c| (c.id.clone(), c)).collect();
+        let known: HashMap<String, Container> =
+            self.view.containers.iter().map(|c| (c.id.clone(), c.clone())).collect();
         for listed in &listing.containers {
             let old = known.get(&listed.id).filter(|old| old.state == state_of(listed.state()));
             let container = match old {
@@ -97,7 +167,7 @@ impl Worker {
         }
         view.sort();
         self.view = view;
-        *self.shared.view.lock() = self.view.clone();
+        self.publish();
         Ok(())
     }
 

@@ -2,25 +2,34 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 use proto::cri as api;
 
 use super::Worker;
 use super::apply::{Error, chain};
-use crate::images::Origin;
+use crate::images::{Origin, Refusal};
 use crate::pod::plan::Start;
 use crate::pod::status::Waiting;
 use crate::pod::{self, Kind, backoff};
 use crate::runtime::container_config::{self, Parts, termination_message_path};
-use crate::runtime::{PodView, State};
+use crate::runtime::{Container, PodView, Sandbox, State};
 use crate::volumes::mounts;
 use crate::{env, hosts, volumes};
 
-/// Longest that a container is kept after its successor started.
+/// Dead containers of a name that are kept once their successor has started.
 const KEPT_DEAD: usize = 1;
+
+/// A container that is about to be made.
+struct Making<'a> {
+    pod: &'a Arc<Pod>,
+    kind: Kind,
+    spec: &'a Spec,
+    attempt: u32,
+    sandbox: &'a Sandbox,
+    sandbox_config: &'a api::PodSandboxConfig,
+    image: &'a api::Image,
+}
 
 impl Worker {
     pub(super) async fn start(&mut self, pod: &Arc<Pod>, start: &Start) -> Result<(), Error> {
@@ -28,17 +37,25 @@ impl Worker {
         let Some(sandbox) = self.view.ready_sandbox().cloned() else { return Ok(()) };
         let config = self.sandbox_config(pod, sandbox.attempt);
         let image = self.image(pod, &spec, &config).await?;
-        let result = self.create(pod, kind, &spec, start, &sandbox.id, &sandbox.ips, &image, &config).await;
-        let id = result.map_err(|waiting| self.refuse(pod, &spec, waiting))?;
+        let making = Making {
+            pod,
+            kind,
+            spec: &spec,
+            attempt: start.attempt,
+            sandbox: &sandbox,
+            sandbox_config: &config,
+            image: &image,
+        };
+        let id = self.create(&making).await.map_err(|waiting| self.refuse(pod, &spec, waiting))?;
+        self.note_made(&making, &id);
         self.agent.recorder.normal(&pod::reference(pod), "Created", format!("Container created: {}", spec.name));
         let started = self.agent.runtime.start_container(&id).await;
         if let Some(failed) = start.failed {
             let max = self.agent.config.crash_loop_back_off.max_container_restart_period.0;
-            let entry = backoff::next(self.backoffs.get(&spec.name), failed, Timestamp::now(), max);
+            let entry = backoff::next(self.backoffs.get(&spec.name), failed, self.now(), max);
             self.backoffs.insert(spec.name.clone(), entry);
         }
-        let fetched = self.fetch(&sandbox.id, &id).await?;
-        self.view.containers.extend(fetched);
+        self.refetch(&id).await?;
         self.view.sort();
         if let Err(error) = started {
             self.never_ran(&id);
@@ -49,6 +66,32 @@ impl Worker {
         self.agent.recorder.normal(&pod::reference(pod), "Started", format!("Container started: {}", spec.name));
         self.remove_dead(&spec.name).await;
         self.post_start(pod, &spec, &id).await
+    }
+
+    /// The container is known from before it starts, so that its end is not missed however soon it comes.
+    fn note_made(&mut self, making: &Making<'_>, id: &str) {
+        self.view.containers.insert(
+            0,
+            Container {
+                id: id.to_owned(),
+                sandbox_id: making.sandbox.id.clone(),
+                name: making.spec.name.clone(),
+                attempt: making.attempt,
+                hash: pod::container_hash(making.spec),
+                state: State::Created,
+                created_at: self.now(),
+                started_at: None,
+                finished_at: None,
+                exit_code: 0,
+                reason: String::new(),
+                message: String::new(),
+                image: making.spec.image.clone().unwrap_or_default(),
+                image_id: making.image.id.clone(),
+                log_path: String::new(),
+                unhealthy: false,
+            },
+        );
+        self.publish();
     }
 
     /// Notes why a container waits, and says so once.
@@ -70,13 +113,14 @@ impl Worker {
     }
 
     fn never_ran(&mut self, id: &str) {
+        let now = self.now();
         if let Some(container) = self.view.containers.iter_mut().find(|container| container.id == id)
-            && container.state != State::Exited
+            && (container.state != State::Exited || container.reason.is_empty())
         {
             container.state = State::Exited;
             container.exit_code = 128;
             container.reason = "StartError".into();
-            container.finished_at = Some(Timestamp::now());
+            container.finished_at = Some(now);
         }
     }
 
@@ -90,11 +134,8 @@ impl Worker {
         let mut input = self.input.clone();
         // A pull may take long: the pod's end need not wait for it.
         let ensured = tokio::select! {
-            ensured = agent.images.ensure(spec, config) => ensured,
-            _ = input.wait_for(super::Input::ends) => {
-                let waiting = Waiting { reason: "ContainerCreating".into(), message: "the pod is being ended".into() };
-                Err((waiting, None))
-            }
+            ensured = agent.images.ensure(pod, spec, config, &agent.objects) => ensured,
+            _ = input.wait_for(super::Input::ends) => return Err(Error::Ending),
         };
         let name = spec.image.as_deref().unwrap_or_default();
         match ensured {
@@ -103,36 +144,28 @@ impl Worker {
                     Origin::Present => {
                         format!("Container image {name:?} already present on machine and can be accessed by the pod")
                     }
-                    Origin::Pulled(took) => format!("Successfully pulled image {name:?} in {}ms", took.as_millis()),
+                    Origin::Pulled(took) => format!(
+                        "Successfully pulled image {name:?} in {}ms. Image size: {} bytes.",
+                        took.as_millis(),
+                        image.size
+                    ),
                 };
                 agent.recorder.normal(&pod::reference(pod), "Pulled", note);
                 Ok(image)
             }
-            Err((waiting, until)) => {
-                if let Some(until) = until {
-                    self.retry = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(super::RETRY);
-                }
+            Err(Refusal { waiting, until }) => {
+                self.not_before = [self.not_before, until].into_iter().flatten().min();
                 Err(self.refuse(pod, spec, waiting))
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    async fn create(
-        &mut self,
-        pod: &Arc<Pod>,
-        kind: Kind,
-        spec: &Spec,
-        start: &Start,
-        sandbox: &str,
-        ips: &[String],
-        image: &api::Image,
-        sandbox_config: &api::PodSandboxConfig,
-    ) -> Result<String, Waiting> {
+    async fn create(&self, making: &Making<'_>) -> Result<String, Waiting> {
         let refused = |error: String| Waiting { reason: "CreateContainerConfigError".into(), message: error };
+        let Making { pod, kind, spec, .. } = *making;
         let agent = Arc::clone(&self.agent);
         let host_ips = agent.host_ips.load_full();
-        let ips = if pod::host_network(pod) { host_ips.as_slice() } else { ips };
+        let ips = if pod::host_network(pod) { host_ips.as_slice() } else { making.sandbox.ips.as_slice() };
         // A static pod does not wait for Services: the API server may be one of them.
         if !pod::is_static(pod) {
             agent.objects.ready().await;
@@ -142,8 +175,8 @@ impl Worker {
         let mounts = self.mounts(pod, spec, ips, &environment).map_err(|error| refused(chain(&error)))?;
         let target_id = target(pod, &spec.name).and_then(|name| running_id(&self.view, &name));
         let parts = Parts {
-            attempt: start.attempt,
-            image,
+            attempt: making.attempt,
+            image: making.image,
             environment: &environment,
             mounts,
             node_memory: agent.memory,
@@ -153,9 +186,9 @@ impl Worker {
             target_id,
         };
         let config = container_config::build(pod, kind, spec, parts).map_err(|error| refused(error.to_string()))?;
-        let directory = Path::new(&sandbox_config.log_directory).join(&spec.name);
+        let directory = Path::new(&making.sandbox_config.log_directory).join(&spec.name);
         std::fs::create_dir_all(&directory).map_err(|error| refused(format!("{}: {error}", directory.display())))?;
-        let created = agent.runtime.create_container(sandbox, config, sandbox_config).await;
+        let created = agent.runtime.create_container(&making.sandbox.id, config, making.sandbox_config).await;
         created.map_err(|error| Waiting { reason: "CreateContainerError".into(), message: error.to_string() })
     }
 
@@ -167,16 +200,19 @@ impl Worker {
         ips: &[String],
         environment: &[(String, String)],
     ) -> Result<Vec<api::Mount>, volumes::Error> {
-        let empty = std::collections::BTreeMap::new();
-        let paths = self.volumes.as_ref().map_or(&empty, |volumes| volumes.paths());
-        let mut list = mounts::of_container(spec, paths, environment)?;
         let directory = volumes::pod_directory(&self.agent.root, pod::uid(pod));
+        let empty = std::collections::BTreeMap::new();
+        let made = self.volumes.as_ref().map_or(&empty, |volumes| volumes.made());
+        let mut list = mounts::of_container(spec, made, environment, &directory)?;
         let taken = |list: &[api::Mount], path: &str| list.iter().any(|mount| mount.container_path == path);
         if !taken(&list, "/etc/hosts") {
             let path = directory.join("etc-hosts");
             let of_host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
             let text = hosts::file(pod, ips, &self.agent.config.cluster_domain, &of_host);
-            write(&path, text.as_bytes(), 0o644)?;
+            // Other containers of the pod have it mounted.
+            if !std::fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+                write(&path, text.as_bytes(), 0o644)?;
+            }
             list.push(mount("/etc/hosts", &path));
         }
         let message = termination_message_path(spec);

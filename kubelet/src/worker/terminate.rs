@@ -9,32 +9,53 @@ use k8s_openapi::api::core::v1::Pod;
 use super::apply::Error;
 use super::{Input, Worker};
 use crate::pod::plan::termination_order;
-use crate::runtime::State;
+use crate::runtime::{Container, State};
 use crate::{pod, volumes};
 
 /// The least time between SIGTERM and SIGKILL, even when a hook used up the grace.
 const MIN_GRACE: Duration = Duration::from_secs(2);
 
+/// How ending a pod went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing of it runs.
+    Stopped,
+    /// It is to end sooner than was planned.
+    Sooner,
+}
+
+fn grace_of(input: &Input) -> Duration {
+    input.grace.unwrap_or_else(|| pod::grace_period(&input.pod))
+}
+
 impl Worker {
     /// Stops everything; done when the runtime says that nothing of the pod runs.
-    pub(super) async fn terminate(&mut self, input: &Input) -> Result<(), Error> {
+    pub(super) async fn terminate(&mut self, input: &Input) -> Result<Outcome, Error> {
         self.probes.stop_startup_and_liveness();
         let running: Vec<String> = self.view.running().map(|container| container.name.clone()).collect();
         for name in running {
             let note = format!("Stopping container {name}");
             self.agent.recorder.normal(&pod::reference(&input.pod), "Killing", note);
         }
-        let grace = input.grace.or_else(|| u64::try_from(pod::grace_period(&input.pod)).ok().map(Duration::from_secs));
-        self.stop_all(&input.pod, grace).await?;
+        let grace = grace_of(input);
+        let deadline = tokio::time::Instant::now() + grace;
+        let mut newer = self.input.clone();
+        let sooner =
+            |input: &Input| tokio::time::Instant::now() + grace_of(input) < deadline && grace_of(input) < grace;
+        tokio::select! {
+            stopped = self.stop_all(&input.pod, Some(grace)) => stopped?,
+            _ = newer.wait_for(sooner) => return Ok(Outcome::Sooner),
+        }
         self.probes.stop_all();
         let uid = pod::uid(&input.pod).to_owned();
         volumes::remove_pod(&self.agent.root, &uid)
-            .map_err(|source| Error::Volume(volumes::Failed { name: "of the pod".into(), source }))
+            .map_err(|source| Error::Volume(volumes::Failed { name: "of the pod".into(), source }))?;
+        Ok(Outcome::Stopped)
     }
 
     /// Stops containers in their order, and the sandbox.
     pub(super) async fn stop_all(&mut self, pod: &Arc<Pod>, grace: Option<Duration>) -> Result<(), Error> {
-        let grace = grace.unwrap_or_else(|| Duration::from_secs(u64::try_from(pod::grace_period(pod)).unwrap_or(0)));
+        let grace = grace.unwrap_or_else(|| pod::grace_period(pod));
         let deadline = tokio::time::Instant::now() + grace;
         let mut stopped = Vec::new();
         for group in termination_order(pod, &self.view) {
@@ -46,11 +67,21 @@ impl Worker {
         for id in stopped {
             self.refetch(&id).await?;
         }
-        let sandboxes: Vec<String> = self.view.sandboxes.iter().filter(|s| s.ready).map(|s| s.id.clone()).collect();
+        let sandboxes: Vec<String> = self.view.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
         for id in sandboxes {
-            self.agent.runtime.stop_sandbox(&id).await?;
+            self.stop_sandbox(&id).await?;
         }
-        for sandbox in &mut self.view.sandboxes {
+        self.acted = tokio::time::Instant::now();
+        Ok(())
+    }
+
+    /// Stops a sandbox and takes down its network, once.
+    pub(super) async fn stop_sandbox(&mut self, id: &str) -> Result<(), Error> {
+        if !self.torn_down.contains(id) {
+            self.agent.runtime.stop_sandbox(id).await?;
+            self.torn_down.insert(id.to_owned());
+        }
+        if let Some(sandbox) = self.view.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
             sandbox.ready = false;
         }
         Ok(())
@@ -85,19 +116,24 @@ impl Worker {
                 Err(error) => {
                     tracing::warn!(pod = pod::name(&input.pod), %error, "the pod's remains cannot be removed yet");
                     self.pause().await;
+                    self.observe_until_known().await;
                 }
             }
         }
     }
 
     async fn try_clean_up(&mut self, input: &Input, uid: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let listing = self.agent.runtime.list(Some(uid)).await?;
-        for container in &listing.containers {
-            self.agent.runtime.remove_container(&container.id).await?;
+        for id in self.view.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect::<Vec<_>>() {
+            self.stop_sandbox(&id).await?;
         }
-        for sandbox in &listing.sandboxes {
-            self.agent.runtime.stop_sandbox(&sandbox.id).await?;
-            self.agent.runtime.remove_sandbox(&sandbox.id).await?;
+        let runtime = &self.agent.runtime;
+        // A sandbox takes its containers with it.
+        let outside = |container: &&Container| !self.view.sandboxes.iter().any(|s| s.id == container.sandbox_id);
+        for container in self.view.containers.iter().filter(outside) {
+            runtime.remove_container(&container.id).await?;
+        }
+        for sandbox in &self.view.sandboxes {
+            runtime.remove_sandbox(&sandbox.id).await?;
         }
         volumes::remove_pod(&self.agent.root, uid)?;
         self.agent.cgroups.remove_pod(uid);
