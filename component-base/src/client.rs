@@ -1,16 +1,36 @@
-//! The API client of a component: `kube::Client` from a kubeconfig file or from inside a pod, with a user agent and aws-lc-rs TLS.
-//!
-//! There is no limit of requests per second on the client's side: the server's priority and fairness is the limit.
+//! The API client of a component: `kube::Client` from a kubeconfig file or from inside a pod, with a user agent, aws-lc-rs TLS, and one HTTP/2
+//! connection for all its requests and watches (see `transport`). A client certificate and authorities that are files may be replaced while
+//! the client is in use.
 
-use std::path::Path;
+mod flags;
+mod limit;
+mod transport;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, USER_AGENT};
+use kube::client::ConfigExt;
+use kube::client::retry::RetryPolicy;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::Notify;
+use tower::ServiceBuilder;
+use tower::retry::RetryLayer;
+
+use crate::tls::{self, ReloadingCertificate, ServingCertificate};
+pub use flags::Flags;
+use limit::Limiter;
+pub use limit::Limits;
+use transport::{KeepAlive, Transport, WeakTransport};
+
+/// First and longest wait before a request is made again that the server had no time for (429, 503, 504); what the server asks for counts first.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How often such a request is made again.
+const RETRIES: u32 = 10;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +50,18 @@ pub enum Error {
     /// The server's address is not a URL.
     #[error("invalid API server address {0:?}")]
     Address(String),
+    /// The server's name cannot be in a certificate.
+    #[error("invalid TLS server name {0:?}")]
+    ServerName(String),
     /// The user agent cannot be a header.
     #[error("invalid user agent {0:?}")]
     UserAgent(String),
     /// Certificates or keys cannot be used.
     #[error("cannot build the API client")]
     Build(#[source] Box<kube::Error>),
+    /// The files of the client certificate cannot be used.
+    #[error("client certificate")]
+    Certificate(#[from] tls::Error),
 }
 
 /// Makes aws-lc-rs the process's TLS provider. Call it first in `main`; more calls do nothing.
@@ -51,7 +77,19 @@ pub fn install_crypto_provider() {
 pub async fn config_from_kubeconfig(path: &Path) -> Result<Config, Error> {
     let failed = |source| Error::Kubeconfig { path: path.display().to_string(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)
+    let authority = authority_file(&kubeconfig);
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
+    config.root_cert_file = authority;
+    Ok(config)
+}
+
+/// The file with the authorities of the current context's cluster, if they are not in the kubeconfig itself.
+fn authority_file(kubeconfig: &Kubeconfig) -> Option<PathBuf> {
+    let name = kubeconfig.current_context.as_ref()?;
+    let context = kubeconfig.contexts.iter().find(|context| context.name == *name)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()?;
+    let file = cluster.certificate_authority.as_ref().filter(|_| cluster.certificate_authority_data.is_none());
+    file.map(PathBuf::from)
 }
 
 /// The configuration from `--kubeconfig`, or of the pod when that is `None`, with `--master` overriding the server.
@@ -67,13 +105,67 @@ pub async fn config(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<C
     Ok(config)
 }
 
-/// A client from a configuration. `user_agent` as from [`crate::version::user_agent`].
-pub fn from_config(mut config: Config, user_agent: &str) -> Result<Client, Error> {
+/// A client from a configuration. `user_agent` as from [`crate::version::user_agent`]. Must be called within a tokio runtime.
+pub fn from_config(config: Config, user_agent: &str) -> Result<Client, Error> {
+    from_config_with(config, user_agent, &Limits::default())
+}
+
+/// As [`from_config`], with limits of the caller's own.
+pub fn from_config_with(mut config: Config, user_agent: &str, limits: &Limits) -> Result<Client, Error> {
     install_crypto_provider();
     let value = HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))?;
     config.headers.retain(|(name, _)| name != USER_AGENT);
     config.headers.push((USER_AGENT, value));
-    Client::try_from(config).map_err(|source| Error::Build(Box::new(source)))
+    let failed = |source| Error::Build(Box::new(source));
+    if config.proxy_url.is_some() {
+        return Client::try_from(config).map_err(failed);
+    }
+    let retries =
+        RetryPolicy::new(RETRY.0, RETRY.1, RETRIES, true).expect("the first wait is not longer than the longest");
+    let transport = connect(&config, limits)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(RetryLayer::new(retries))
+        .option_layer(config.auth_layer().map_err(failed)?)
+        .layer(config.extra_headers_layer().map_err(failed)?)
+        .service(transport);
+    Ok(Client::new(service, config.default_namespace))
+}
+
+/// The connections to a configuration's server, which follow changes of the client certificate's files.
+fn connect(config: &Config, limits: &Limits) -> Result<Transport, Error> {
+    let mut tls = config.rustls_client_config().map_err(|source| Error::Build(Box::new(source)))?;
+    let auth = &config.auth_info;
+    let identity = match (&auth.client_certificate, &auth.client_key) {
+        (Some(certificate), Some(key)) if auth.client_certificate_data.is_none() && auth.client_key_data.is_none() => {
+            let files = ServingCertificate::Files { certificate: certificate.into(), key: key.into() };
+            Some(Arc::new(ReloadingCertificate::new(files)?))
+        }
+        _ => None,
+    };
+    if let Some(identity) = &identity {
+        tls.client_auth_cert_resolver = Arc::clone(identity) as Arc<dyn rustls::client::ResolvesClientCert>;
+    }
+    let server_name = config.tls_server_name.as_deref();
+    let transport = Transport::new(&tls, server_name, Limiter::new(limits), KeepAlive::default())?;
+    if let Some(identity) = identity {
+        tokio::spawn(follow(identity, transport.downgrade()));
+    }
+    Ok(transport)
+}
+
+/// Makes new connections when the client certificate was replaced: the server knows a client by the certificate with which it connected.
+/// Ends when the client is no longer in use.
+async fn follow(identity: Arc<ReloadingCertificate>, transport: WeakTransport) {
+    loop {
+        tokio::time::sleep(tls::RELOAD_PERIOD).await;
+        let Some(transport) = transport.upgrade() else { return };
+        match identity.reload() {
+            Ok(true) => transport.renew(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "client certificate cannot be reloaded, keeping the old one"),
+        }
+    }
 }
 
 /// A client from a kubeconfig file's current context.
@@ -125,6 +217,15 @@ pub fn with_token(base: &Client, token: SharedToken, user_agent: &str) -> Result
         }
     });
     Ok(Client::new(service, namespace))
+}
+
+/// What a write came to, where it is fine that its object is gone: `None` then.
+pub fn unless_gone<T>(outcome: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match outcome {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an error is the server's answer that the object does not exist.

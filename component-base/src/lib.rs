@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod nft;
 pub mod options;
 pub mod pki;
+pub mod process;
 pub mod queue;
 pub mod runner;
 pub mod serving;

@@ -1,9 +1,10 @@
-//! Values of flags and configuration files as Kubernetes writes them.
+//! Flags that all components of the control plane have, and values of flags and configuration files as Kubernetes writes them.
 //!
 //! Go's boolean flags may be given as `--flag` and `--flag=false`; with clap that is
 //! `#[arg(long, num_args = 0..=1, require_equals = true, default_value_t = …, default_missing_value = "true", action = clap::ArgAction::Set)]`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -104,6 +105,72 @@ impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// Flags of all of upstream's control plane that would change what a component does, and that ours does not have.
+pub const UNSUPPORTED: &[&str] = &[
+    "allow-metric-labels",
+    "allow-metric-labels-manifest",
+    "disable-http2-serving",
+    "disabled-metrics",
+    "emulated-version",
+    "min-compatibility-version",
+    "permit-address-sharing",
+    "permit-port-sharing",
+    "show-hidden-metrics-for-version",
+    "tls-cipher-suites",
+    "tls-curve-preferences",
+    "tls-min-version",
+    "tls-sni-cert-key",
+    "vmodule",
+];
+
+/// Flags of all of upstream's control plane that are taken so that existing manifests work; nothing depends on them.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(id = "ignored")]
+pub struct Ignored {
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    authentication_skip_lookup: Option<bool>,
+    #[arg(long, hide = true)]
+    authentication_token_webhook_cache_ttl: Option<GoDuration>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    authentication_tolerate_lookup_failure: Option<bool>,
+    #[arg(long, hide = true)]
+    authorization_webhook_cache_authorized_ttl: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    authorization_webhook_cache_unauthorized_ttl: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    cert_dir: Option<PathBuf>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    contention_profiling: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    profiling: Option<bool>,
+    #[arg(long, hide = true)]
+    feature_gates: Vec<String>,
+    #[arg(long, hide = true)]
+    http2_max_streams_per_connection: Option<i32>,
+    #[arg(long, hide = true)]
+    log_flush_frequency: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    log_json_info_buffer_size: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    log_json_split_stream: Option<bool>,
+    #[arg(long, hide = true)]
+    log_text_info_buffer_size: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    log_text_split_stream: Option<bool>,
+    #[arg(long, hide = true)]
+    requestheader_allowed_names: Vec<String>,
+    #[arg(long, hide = true)]
+    requestheader_client_ca_file: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    requestheader_extra_headers_prefix: Vec<String>,
+    #[arg(long, hide = true)]
+    requestheader_group_headers: Vec<String>,
+    #[arg(long, hide = true)]
+    requestheader_uid_headers: Vec<String>,
+    #[arg(long, hide = true)]
+    requestheader_username_headers: Vec<String>,
 }
 
 /// A flag of the upstream component that ours does not have.

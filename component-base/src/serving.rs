@@ -1,6 +1,7 @@
 //! The HTTP server of a component: `/healthz`, `/livez`, `/readyz`, `/metrics`, `/version` and routes of the component's own, over HTTPS or plain HTTP.
 
 pub mod delegated;
+mod flags;
 mod health;
 mod listen;
 
@@ -12,6 +13,7 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
+pub use flags::{Error, Flags};
 pub use health::{Check, Checks};
 pub use listen::{Peer, bind, serve};
 

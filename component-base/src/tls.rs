@@ -1,10 +1,11 @@
-//! TLS for servers: certificates from files that are loaded again when they change, and optional verification of client certificates.
+//! TLS: certificates from files that are loaded again when they change, for servers and clients, and optional verification of client certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -19,7 +20,7 @@ use crate::pki;
 use crate::shutdown::Shutdown;
 
 /// How often files are looked at for changes.
-const RELOAD_PERIOD: Duration = Duration::from_secs(10);
+pub(crate) const RELOAD_PERIOD: Duration = Duration::from_secs(10);
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +126,7 @@ impl Server {
 
     /// Loads the files again now, for one who has just written them.
     pub fn reload(&self) -> Result<(), Error> {
-        self.certificate.reload()
+        self.certificate.reload().map(drop)
     }
 }
 
@@ -178,14 +179,15 @@ pub fn roots(bundle: &[u8], name: &str) -> Result<RootCertStore, Error> {
 /// Content of files, to see whether they changed.
 type Contents = (Vec<u8>, Vec<u8>);
 
+/// A certificate with its key, which is loaded again when its files have changed.
 #[derive(Debug)]
-struct ReloadingCertificate {
+pub(crate) struct ReloadingCertificate {
     files: Option<(PathBuf, PathBuf)>,
     loaded: ArcSwap<(Contents, Arc<CertifiedKey>)>,
 }
 
 impl ReloadingCertificate {
-    fn new(source: ServingCertificate) -> Result<Self, Error> {
+    pub(crate) fn new(source: ServingCertificate) -> Result<Self, Error> {
         let (files, contents) = match source {
             ServingCertificate::Files { certificate, key } => {
                 let contents = (read(&certificate)?, read(&key)?);
@@ -201,16 +203,28 @@ impl ReloadingCertificate {
         Ok(Self { files, loaded: ArcSwap::from_pointee((contents, key)) })
     }
 
-    fn reload(&self) -> Result<(), Error> {
-        let Some((certificate, key)) = &self.files else { return Ok(()) };
+    /// Loads the files if they have changed; says whether they have. While they do not fit each other the old ones stay.
+    pub(crate) fn reload(&self) -> Result<bool, Error> {
+        let Some((certificate, key)) = &self.files else { return Ok(false) };
         let contents = (read(certificate)?, read(key)?);
         if self.loaded.load().0 == contents {
-            return Ok(());
+            return Ok(false);
         }
         let key = Arc::new(certified_key(&contents.0, &contents.1)?);
         self.loaded.store(Arc::new((contents, key)));
-        tracing::info!(certificate = %certificate.display(), "serving certificate loaded again");
-        Ok(())
+        tracing::info!(certificate = %certificate.display(), "certificate loaded again");
+        Ok(true)
+    }
+}
+
+impl ResolvesClientCert for ReloadingCertificate {
+    fn resolve(&self, _root_hint_subjects: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let key = Arc::clone(&self.loaded.load().1);
+        key.key.choose_scheme(schemes).is_some().then_some(key)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

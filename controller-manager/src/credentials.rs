@@ -14,6 +14,9 @@ use kube::config::AuthInfo;
 use kube::{Api, Client, Config};
 use parking_lot::Mutex;
 
+use crate::options::Options;
+use crate::service::COMPONENT;
+
 /// Where the controllers' service accounts live.
 const NAMESPACE: &str = "kube-system";
 /// Validity that is asked for.
@@ -35,15 +38,14 @@ pub struct Clients {
 impl Clients {
     /// From the process's own configuration.
     pub fn new(
-        config: Config,
+        options: &Options,
+        mut config: Config,
         process: Client,
-        use_service_accounts: bool,
         shutdown: Shutdown,
     ) -> Result<Self, client::Error> {
-        let bare = if use_service_accounts {
-            let mut config = config;
+        let bare = if options.use_service_account_credentials {
             config.auth_info = AuthInfo::default();
-            Some(client::from_config(config, &version::user_agent("kube-controller-manager"))?)
+            Some(options.client.client(config, COMPONENT)?)
         } else {
             None
         };
@@ -57,8 +59,7 @@ impl Clients {
             return Ok(known.clone());
         }
         let token = SharedToken::default();
-        let agent =
-            format!("{}/system:serviceaccount:{NAMESPACE}:{account}", version::user_agent("kube-controller-manager"));
+        let agent = format!("{}/system:serviceaccount:{NAMESPACE}:{account}", version::user_agent(COMPONENT));
         let made = client::with_token(bare, token.clone(), &agent)?;
         let valid = loop {
             match renew(&self.process, account, &token).await {

@@ -1,34 +1,9 @@
 //! The flags of kube-controller-manager, with upstream's names and defaults.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use component_base::leader_election;
-use component_base::logging;
 use component_base::options::GoDuration;
-
-/// Flags of upstream's component that would change what it does, and that ours does not have.
-pub const UNSUPPORTED: &[&str] = &[
-    "allow-metric-labels",
-    "allow-metric-labels-manifest",
-    "cloud-config",
-    "configure-cloud-routes",
-    "disable-http2-serving",
-    "disabled-metrics",
-    "emulated-version",
-    "enable-leader-migration",
-    "external-cloud-volume-plugin",
-    "leader-migration-config",
-    "min-compatibility-version",
-    "permit-address-sharing",
-    "permit-port-sharing",
-    "show-hidden-metrics-for-version",
-    "tls-cipher-suites",
-    "tls-curve-preferences",
-    "tls-min-version",
-    "tls-sni-cert-key",
-    "vmodule",
-];
+use component_base::{client, leader_election, logging, options, process, serving};
 
 /// All flags.
 #[derive(Clone, Debug, clap::Parser)]
@@ -42,20 +17,20 @@ pub struct Options {
     pub leader_election: leader_election::Flags,
     /// Serving health and metrics.
     #[command(flatten)]
-    pub serving: Serving,
+    pub serving: serving::Flags<10257>,
+    /// The API server.
+    #[command(flatten)]
+    pub client: client::Flags,
     /// The controllers' own flags.
     #[command(flatten)]
     pub controllers: Controllers,
     /// Flags that are taken for compatibility and change nothing here.
     #[command(flatten)]
-    pub ignored: Ignored,
+    pub ignored: options::Ignored,
+    /// The same, of this component alone.
+    #[command(flatten)]
+    pub own_ignored: Ignored,
 
-    /// Path to the kubeconfig file with authorization and API server location
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-    /// The address of the Kubernetes API server, overrides the kubeconfig's
-    #[arg(long)]
-    pub master: Option<String>,
     /// Whether each controller uses the credentials of its own service account
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub use_service_account_credentials: bool,
@@ -67,37 +42,23 @@ pub struct Options {
     pub controller_shutdown_timeout: GoDuration,
 }
 
-/// Where and how health and metrics are served.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Serving {
-    /// The address to serve on
-    #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: IpAddr,
-    /// The port to serve HTTPS on; 0 serves nothing
-    #[arg(long, default_value_t = 10257)]
-    pub secure_port: u16,
-    /// File with the serving certificate; without it a self-signed one is made
-    #[arg(long)]
-    pub tls_cert_file: Option<PathBuf>,
-    /// File with the key of --tls-cert-file
-    #[arg(long)]
-    pub tls_private_key_file: Option<PathBuf>,
-    /// Clients may present certificates that these authorities signed
-    #[arg(long)]
-    pub client_ca_file: Option<PathBuf>,
-    /// Kubeconfig for token reviews; the main one when not given
-    #[arg(long)]
-    pub authentication_kubeconfig: Option<PathBuf>,
-    /// Kubeconfig for access reviews; the main one when not given
-    #[arg(long)]
-    pub authorization_kubeconfig: Option<PathBuf>,
-    /// Paths that everybody may get
-    #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
-    pub authorization_always_allow_paths: Vec<String>,
+impl process::Options for Options {
+    const UNSUPPORTED: &'static [&'static str] = &[
+        "cloud-config",
+        "configure-cloud-routes",
+        "enable-leader-migration",
+        "external-cloud-volume-plugin",
+        "leader-migration-config",
+    ];
+
+    fn logging(&self) -> &logging::Options {
+        &self.logging
+    }
 }
 
 /// The flags of the controllers themselves.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "controllers")]
 #[allow(missing_docs)]
 pub struct Controllers {
     /// Deployments that are synced at a time
@@ -142,6 +103,15 @@ pub struct Controllers {
     /// Endpoints in one slice at most
     #[arg(long, default_value_t = 100)]
     pub max_endpoints_per_slice: usize,
+    /// Addresses of one subset of Endpoints that are mirrored at most
+    #[arg(long, default_value_t = 1000)]
+    pub mirroring_max_endpoints_per_subset: usize,
+    /// Endpoints that are mirrored at a time
+    #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
+    /// How long changes of Endpoints are collected before they are mirrored
+    #[arg(long, default_value = "0s")]
+    pub mirroring_endpointslice_updates_batch_period: GoDuration,
     /// How long changes of pods are collected before endpoints are written
     #[arg(long, default_value = "0s")]
     pub endpoint_updates_batch_period: GoDuration,
@@ -233,56 +203,16 @@ pub struct Controllers {
 
 /// Taken so that existing manifests work; nothing depends on them.
 #[derive(Clone, Debug, clap::Args)]
-#[allow(missing_docs)]
+#[group(id = "own-ignored")]
 pub struct Ignored {
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    authentication_skip_lookup: Option<bool>,
-    #[arg(long, hide = true)]
-    authentication_token_webhook_cache_ttl: Option<GoDuration>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    authentication_tolerate_lookup_failure: Option<bool>,
-    #[arg(long, hide = true)]
-    authorization_webhook_cache_authorized_ttl: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    authorization_webhook_cache_unauthorized_ttl: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    cert_dir: Option<PathBuf>,
     #[arg(long, hide = true)]
     cloud_provider: Option<String>,
     #[arg(long, hide = true)]
     controller_start_interval: Option<GoDuration>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    contention_profiling: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    profiling: Option<bool>,
-    #[arg(long, hide = true)]
-    feature_gates: Vec<String>,
     #[arg(long, hide = true)]
     flex_volume_plugin_dir: Option<String>,
     #[arg(long, hide = true)]
-    http2_max_streams_per_connection: Option<i32>,
-    #[arg(long, hide = true)]
-    kube_api_burst: Option<i32>,
-    #[arg(long, hide = true)]
-    kube_api_content_type: Option<String>,
-    #[arg(long, hide = true)]
-    kube_api_qps: Option<f32>,
-    #[arg(long, hide = true)]
-    log_flush_frequency: Option<GoDuration>,
-    #[arg(long, hide = true)]
     min_resync_period: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    requestheader_allowed_names: Vec<String>,
-    #[arg(long, hide = true)]
-    requestheader_client_ca_file: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    requestheader_extra_headers_prefix: Vec<String>,
-    #[arg(long, hide = true)]
-    requestheader_group_headers: Vec<String>,
-    #[arg(long, hide = true)]
-    requestheader_uid_headers: Vec<String>,
-    #[arg(long, hide = true)]
-    requestheader_username_headers: Vec<String>,
 }
 
 #[cfg(test)]

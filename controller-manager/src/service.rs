@@ -1,6 +1,5 @@
 //! The process: health and metrics from the start, the controllers while it leads.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,37 +7,33 @@ use component_base::informer::Informers;
 use component_base::leader_election;
 use component_base::metrics::Registry;
 use component_base::runner::{Metrics, chain};
-use component_base::serving::delegated::Delegated;
 use component_base::serving::{self, Routes};
 use component_base::shutdown::{Shutdown, Tasks};
-use component_base::{client, tls, version};
+use component_base::{client, version};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Client, Config};
 
 use crate::context::Context;
 use crate::controllers::{self, Descriptor};
 use crate::credentials::Clients;
-use crate::options::{Options, Serving};
+use crate::options::Options;
 use crate::pods;
+
+/// The component's name, as its lease and the API server know it.
+pub const COMPONENT: &str = "kube-controller-manager";
 
 /// Why the process ends with a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The runtime or signal handlers cannot be set up.
-    #[error("cannot start")]
-    Runtime(#[source] std::io::Error),
     /// A flag's value does not do.
     #[error(transparent)]
     Selection(#[from] controllers::SelectionError),
     /// There is no way to the API server.
     #[error("API client")]
     Client(#[from] client::Error),
-    /// The port cannot be served.
-    #[error("cannot serve on {0}")]
-    Bind(SocketAddr, #[source] std::io::Error),
-    /// Certificates cannot be used.
-    #[error("serving certificates")]
-    Tls(#[from] tls::Error),
+    /// Health and metrics cannot be served.
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     /// The lead was lost, or its flags do not fit.
     #[error(transparent)]
     Election(#[from] leader_election::Error),
@@ -54,16 +49,14 @@ pub enum Error {
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let selected = controllers::select(&options.selection)?;
     let registry = Registry::new();
-    let config = client::config(options.kubeconfig.as_deref(), options.master.as_deref()).await?;
-    let process = client::from_config(config.clone(), &version::user_agent("kube-controller-manager"))?;
-    if options.serving.secure_port != 0 {
-        serve(&options.serving, &process, &registry, &shutdown).await?;
-    }
+    let config = options.client.config().await?;
+    let process = options.client.client(config.clone(), COMPONENT)?;
+    options.serving.serve(COMPONENT, &process, Routes::new(registry.clone()), &shutdown).await?;
     tracing::info!(version = version::GIT_VERSION, controllers = selected.len(), "starting");
     if !options.leader_election.leader_elect {
         return lead(options, config, process, registry, selected, shutdown).await;
     }
-    let election = options.leader_election.config("kube-controller-manager", leader_election::identity())?;
+    let election = options.leader_election.config(COMPONENT, leader_election::identity())?;
     let mut outcome = Ok(());
     let leading = process.clone();
     let metrics = registry.clone();
@@ -115,7 +108,7 @@ fn context(
     registry: Registry,
     shutdown: Shutdown,
 ) -> Result<Context, Error> {
-    let clients = Clients::new(config, process.clone(), options.use_service_account_credentials, shutdown.clone())?;
+    let clients = Clients::new(&options, config, process.clone(), shutdown.clone())?;
     let informers = Informers::new(process, shutdown.clone());
     informers.prune::<Pod>(pods::prune);
     // The images of a node are a third of it; nodes are changed by patch only.
@@ -132,29 +125,4 @@ fn context(
         shutdown,
         clients: Arc::new(clients),
     })
-}
-
-/// Health for everybody, metrics for those who may read them.
-async fn serve(options: &Serving, process: &Client, registry: &Registry, shutdown: &Shutdown) -> Result<(), Error> {
-    let source = tls::ServingCertificate::from_flags(
-        options.tls_cert_file.as_deref(),
-        options.tls_private_key_file.as_deref(),
-        &["localhost", "127.0.0.1", "::1"],
-    );
-    let server = tls::Server::new(source, options.client_ca_file.as_deref(), shutdown.clone())?;
-    let agent = version::user_agent("kube-controller-manager");
-    let reviewer = async |path: &Option<std::path::PathBuf>| match path {
-        Some(path) => client::from_kubeconfig(path, &agent).await,
-        None => Ok(process.clone()),
-    };
-    let delegated = Delegated::new(
-        reviewer(&options.authentication_kubeconfig).await?,
-        reviewer(&options.authorization_kubeconfig).await?,
-    );
-    let open: Vec<&str> = options.authorization_always_allow_paths.iter().map(String::as_str).collect();
-    let routes = Routes::new(registry.clone()).with_guard(delegated.guard(), &open);
-    let address = SocketAddr::new(options.bind_address, options.secure_port);
-    let listener = serving::bind(address).await.map_err(|source| Error::Bind(address, source))?;
-    tokio::spawn(serving::serve(listener, Some(server), routes.into_handler(), shutdown.clone()));
-    Ok(())
 }

@@ -1,37 +1,12 @@
-//! The `kube-scheduler` binary: parse, validate, run, exit code.
+//! The `kube-scheduler` binary.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use component_base::options::check_supported;
-use component_base::runner::chain;
-use component_base::{client, shutdown};
-use scheduler::options::{Options, UNSUPPORTED};
 use scheduler::service;
 
-/// Threads for async work: one schedules, one talks to the API.
-const WORKER_THREADS: usize = 2;
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if let Err(error) = check_supported(std::env::args(), UNSUPPORTED) {
-        eprintln!("error: {error}");
-        return ExitCode::from(2);
-    }
-    let options = Options::parse();
-    options.logging.init();
-    client::install_crypto_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
-    let outcome = runtime.map_err(service::Error::Runtime).and_then(|runtime| {
-        runtime.block_on(async {
-            let shutdown = shutdown::on_signals().map_err(service::Error::Runtime)?;
-            service::run(options, shutdown).await
-        })
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = chain(&error), "kube-scheduler ends");
-            ExitCode::FAILURE
-        }
-    }
+    component_base::process::main("kube-scheduler", service::run)
 }

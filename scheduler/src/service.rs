@@ -3,23 +3,20 @@
 mod effects;
 mod watches;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use component_base::metrics::Registry;
-use component_base::serving::delegated::Delegated;
 use component_base::serving::{self, Check, Routes};
 use component_base::shutdown::Shutdown;
-use component_base::{client, leader_election, tls, version};
+use component_base::{client, leader_election, version};
 use kube::Client;
 use tokio::sync::mpsc;
 
 use crate::config::{self, Configuration};
 use crate::metrics::Metrics;
-use crate::options::{Options, Serving};
+use crate::options::Options;
 use crate::queue::Profiles;
 use crate::scheduler::{self, Input, Scheduler};
 use effects::Effects;
@@ -27,19 +24,18 @@ use effects::Effects;
 /// Reports that wait for the scheduler; past it the watches and bindings wait.
 const INPUTS: usize = 4096;
 
+/// The component's name, as its lease and the API server know it.
+const COMPONENT: &str = "kube-scheduler";
+
 /// Why kube-scheduler ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot start")]
-    Runtime(#[source] std::io::Error),
     #[error("--config")]
     Config(#[from] config::Error),
     #[error("no client of the API server")]
     Client(#[from] client::Error),
-    #[error("cannot listen on {0}")]
-    Bind(SocketAddr, #[source] std::io::Error),
-    #[error("serving certificates")]
-    Tls(#[from] tls::Error),
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     #[error(transparent)]
     Election(#[from] leader_election::Error),
 }
@@ -58,9 +54,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let registry = Registry::new();
     let metrics = Metrics::register(&registry);
     let ready = Arc::new(AtomicBool::new(false));
-    if options.serving.secure_port != 0 {
-        serve(&options.serving, &process, &registry, ready.clone(), &shutdown).await?;
-    }
+    let routes = Routes::new(registry.clone()).with_ready_check(synced(ready.clone()));
+    options.serving.serve(COMPONENT, &process, routes, &shutdown).await?;
     tracing::info!(version = version::GIT_VERSION, profiles = profiles.len(), "starting");
     // The caches fill while another leads, so that taking over costs no list.
     let (sender, inputs) = mpsc::channel(INPUTS);
@@ -75,11 +70,15 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     Ok(())
 }
 
+/// The client; what the file says of it counts before the flags.
 async fn connect(options: &Options, configuration: &Configuration) -> Result<Client, Error> {
-    let from_file = configuration.client_connection.kubeconfig.as_ref().filter(|path| !path.is_empty());
-    let kubeconfig = from_file.map(PathBuf::from).or_else(|| options.kubeconfig.clone());
-    let config = client::config(kubeconfig.as_deref(), options.master.as_deref()).await?;
-    Ok(client::from_config(config, &version::user_agent("kube-scheduler"))?)
+    let (mut flags, file) = (options.client.clone(), &configuration.client_connection);
+    if let Some(path) = file.kubeconfig.as_ref().filter(|path| !path.is_empty()) {
+        flags.kubeconfig = Some(path.into());
+    }
+    flags.limits.kube_api_qps = file.qps.filter(|qps| *qps != 0.0).unwrap_or(flags.limits.kube_api_qps);
+    flags.limits.kube_api_burst = file.burst.filter(|burst| *burst != 0).unwrap_or(flags.limits.kube_api_burst);
+    Ok(flags.client(flags.config().await?, COMPONENT)?)
 }
 
 fn scheduler_options(options: &Options, configuration: &Configuration) -> scheduler::Options {
@@ -105,7 +104,7 @@ fn election(options: &Options, file: &Configuration) -> Result<Option<leader_ele
     flags.leader_elect_resource_lock = file.resource_lock.unwrap_or(flags.leader_elect_resource_lock);
     flags.leader_elect_resource_name = file.resource_name.or(flags.leader_elect_resource_name);
     flags.leader_elect_resource_namespace = file.resource_namespace.unwrap_or(flags.leader_elect_resource_namespace);
-    Ok(Some(flags.config("kube-scheduler", leader_election::identity())?))
+    Ok(Some(flags.config(COMPONENT, leader_election::identity())?))
 }
 
 async fn lead(
@@ -217,39 +216,12 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// Health for everybody, metrics for those who may read them.
-async fn serve(
-    options: &Serving,
-    process: &Client,
-    registry: &Registry,
-    ready: Arc<AtomicBool>,
-    shutdown: &Shutdown,
-) -> Result<(), Error> {
-    let source = tls::ServingCertificate::from_flags(
-        options.tls_cert_file.as_deref(),
-        options.tls_private_key_file.as_deref(),
-        &["localhost", "127.0.0.1", "::1"],
-    );
-    let server = tls::Server::new(source, options.client_ca_file.as_deref(), shutdown.clone())?;
-    let agent = version::user_agent("kube-scheduler");
-    let reviewer = async |path: &Option<PathBuf>| match path {
-        Some(path) => client::from_kubeconfig(path, &agent).await,
-        None => Ok(process.clone()),
-    };
-    let delegated = Delegated::new(
-        reviewer(&options.authentication_kubeconfig).await?,
-        reviewer(&options.authorization_kubeconfig).await?,
-    );
-    let synced = Check::quick("sched-handler-sync", move || match ready.load(Ordering::Relaxed) {
+/// Ready is who has seen all pods and nodes.
+fn synced(ready: Arc<AtomicBool>) -> Check {
+    Check::quick("sched-handler-sync", move || match ready.load(Ordering::Relaxed) {
         true => Ok(()),
         false => Err("waiting for handlers to sync".to_owned()),
-    });
-    let open: Vec<&str> = options.authorization_always_allow_paths.iter().map(String::as_str).collect();
-    let routes = Routes::new(registry.clone()).with_ready_check(synced).with_guard(delegated.guard(), &open);
-    let address = SocketAddr::new(options.bind_address, options.secure_port);
-    let listener = serving::bind(address).await.map_err(|source| Error::Bind(address, source))?;
-    tokio::spawn(serving::serve(listener, Some(server), routes.into_handler(), shutdown.clone()));
-    Ok(())
+    })
 }
 
 /// The names of the profiles' schedulers.

@@ -48,7 +48,7 @@ pub struct ClientConnection {
     pub accept_content_types: Option<String>,
     pub content_type: Option<String>,
     pub qps: Option<f32>,
-    pub burst: Option<i32>,
+    pub burst: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
