@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use component_base::client;
-use component_base::informer::{Informer, Informers};
+use component_base::informer::{Informer, Informers, Store};
 use component_base::shutdown::Shutdown;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -17,10 +17,10 @@ use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::fixture::PATIENCE;
+
 /// Containers of this image never become ready.
 pub const BROKEN_IMAGE: &str = "broken";
-/// How long a test waits for what it demands.
-const PATIENCE: Duration = Duration::from_secs(60);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Nodes that are alive, and the pods of the whole cluster.
@@ -83,13 +83,28 @@ impl Fleet {
 
     /// The pods with this `app` label that are not being deleted.
     pub fn pods(&self, app: &str) -> Vec<Arc<Pod>> {
-        let is_app = |pod: &Arc<Pod>| pod.labels().get("app").is_some_and(|label| label == app);
-        self.pods
-            .store()
-            .list()
-            .into_iter()
-            .filter(|pod| is_app(pod) && pod.metadata.deletion_timestamp.is_none())
-            .collect()
+        pods_of(&self.pods.store(), app)
+    }
+
+    /// Shows an app's pods after each change of one of them.
+    pub fn observe(&self, app: &str, look: impl Fn(&[Arc<Pod>]) + Send + Sync + 'static) {
+        let (store, app) = (self.pods.store(), app.to_owned());
+        self.pods.on_change(move |_| look(&pods_of(&store, &app)));
+    }
+
+    /// Says of a pod whether it is ready, as its node would. For pods of [`BROKEN_IMAGE`], of which the nodes themselves say nothing.
+    pub async fn set_ready(&self, pod: &Pod, is_ready: bool) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
+        let ip = self.shared.address_of(pod);
+        patch_status(&api, &pod.name_any(), running(&ip, is_ready)).await?;
+        Ok(())
+    }
+
+    /// Ends a pod's containers.
+    pub async fn finish(&self, pod: &Pod, status: Value) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
+        patch_status(&api, &pod.name_any(), status).await?;
+        Ok(())
     }
 
     /// Waits until the pods of an app are as demanded; looked at after each change.
@@ -106,6 +121,23 @@ impl Fleet {
     }
 }
 
+fn pods_of(store: &Store<Pod>, app: &str) -> Vec<Arc<Pod>> {
+    let is_app = |pod: &Arc<Pod>| pod.labels().get("app").is_some_and(|label| label == app);
+    let all = store.list().into_iter();
+    all.filter(|pod| is_app(pod) && pod.metadata.deletion_timestamp.is_none()).collect()
+}
+
+/// The status of a pod whose containers run.
+fn running(ip: &str, is_ready: bool) -> Value {
+    let status = if is_ready { "True" } else { "False" };
+    let condition = json!({ "type": "Ready", "status": status, "lastTransitionTime": Time(Timestamp::now()) });
+    json!({ "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }], "conditions": [condition] })
+}
+
+fn is_over(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+}
+
 fn summary(pods: &[Arc<Pod>]) -> Vec<String> {
     pods.iter().map(|pod| format!("{} on {:?} ready {}", pod.name_any(), node_of(pod), is_ready(pod))).collect()
 }
@@ -117,18 +149,6 @@ pub fn node_of(pod: &Pod) -> Option<&str> {
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Waits until an object is as demanded, or gone where `demand` takes `None`.
-pub async fn until<K>(what: &str, api: Api<K>, name: &str, demand: impl Fn(Option<&K>) -> bool) -> Result<Option<K>>
-where
-    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
-{
-    let met = kube::runtime::wait::await_condition(api.clone(), name, |object: Option<&K>| demand(object));
-    match tokio::time::timeout(PATIENCE, met).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => anyhow::bail!("{what}: {:?}", api.get_opt(name).await?),
-    }
 }
 
 impl Shared {
@@ -163,15 +183,14 @@ impl Shared {
         match node_of(pod) {
             None if !is_going => self.bind(pod).await,
             Some(_) if is_alive && is_going => {
+                if !is_over(pod) {
+                    let status = json!({ "phase": "Failed", "conditions": [{ "type": "Ready", "status": "False" }] });
+                    patch_status(&api, &pod.name_any(), status).await?;
+                }
                 api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.map(|_| ())
             }
-            Some(_) if is_alive && !is_ready(pod) && !is_broken(pod) => {
-                let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_else(|| self.address());
-                let condition =
-                    json!({ "type": "Ready", "status": "True", "lastTransitionTime": Time(Timestamp::now()) });
-                let status =
-                    json!({ "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }], "conditions": [condition] });
-                patch_status(&api, &pod.name_any(), status).await
+            Some(_) if is_alive && !is_ready(pod) && !is_broken(pod) && !is_over(pod) => {
+                patch_status(&api, &pod.name_any(), running(&self.address_of(pod), true)).await
             }
             _ => Ok(()),
         }
@@ -200,7 +219,11 @@ impl Shared {
         self.client.request::<Value>(request.map_err(kube::Error::HttpError)?).await.map(|_| ())
     }
 
-    fn address(&self) -> String {
+    /// The pod's address, or a new one.
+    fn address_of(&self, pod: &Pod) -> String {
+        if let Some(known) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) {
+            return known;
+        }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         format!("10.244.{}.{}", number / 250 % 250, number % 250 + 1)
     }

@@ -1,43 +1,20 @@
-//! The controllers against a real API server on a real etcd, with TLS, RBAC and each controller's own service account.
+//! Deployments, replica sets, daemon sets, their endpoints, and what becomes of them when a node is lost.
 
-#[path = "support/fleet.rs"]
-mod fleet;
+use std::sync::Arc;
 
-use anyhow::Result;
-use e2e::{ControlPlane, Options};
-use fleet::{BROKEN_IMAGE, Fleet, is_ready, node_of, until};
+use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, DeploymentStatus, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-async fn control_plane(flags: &[(&str, &str)]) -> Result<ControlPlane> {
-    let controller_manager_flags =
-        flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    ControlPlane::start_with(Options { controller_manager: true, controller_manager_flags, ..Options::default() }).await
-}
-
-fn template(app: &str, image: &str) -> Value {
-    json!({
-        "metadata": { "labels": { "app": app } },
-        "spec": { "containers": [{ "name": "c", "image": image, "ports": [{ "name": "web", "containerPort": 8080 }] }] },
-    })
-}
-
-async fn create<K>(client: &Client, object: Value) -> Result<()>
-where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::Serialize
-        + serde::de::DeserializeOwned,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), "default");
-    api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
-    Ok(())
-}
+use crate::fixture::{PATIENCE, control_plane, create, template, until};
+use crate::fleet::{BROKEN_IMAGE, Fleet, is_ready, node_of};
 
 async fn create_deployment(client: &Client, replicas: i32) -> Result<Api<Deployment>> {
     create::<Deployment>(
@@ -49,6 +26,17 @@ async fn create_deployment(client: &Client, replicas: i32) -> Result<Api<Deploym
     )
     .await?;
     Ok(Api::namespaced(client.clone(), "default"))
+}
+
+/// The replica sets of the deployment `web`, by the revision that they are of.
+async fn revisions(client: &Client) -> Result<Vec<(String, i32)>> {
+    let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), "default");
+    let listed = sets.list(&ListParams::default()).await?.items;
+    let revision = |set: &ReplicaSet| set.annotations()["deployment.kubernetes.io/revision"].clone();
+    let replicas = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+    let mut all: Vec<_> = listed.iter().map(|set| (revision(set), replicas(set))).collect();
+    all.sort();
+    Ok(all)
 }
 
 async fn change(api: &Api<Deployment>, spec: Value) -> Result<()> {
@@ -240,5 +228,128 @@ async fn pods_of_a_lost_node_are_replaced_and_the_node_is_taken_back() -> Result
         found.is_some_and(|found| found.spec.as_ref().and_then(|spec| spec.taints.as_ref()).is_none_or(Vec::is_empty))
     };
     until("the node is taken back", nodes, "n2", clean).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_update_keeps_its_bounds_all_the_time() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1", "n2"]).await?;
+    let api = create_deployment(&client, 8).await?;
+    let bounds = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 2, "maxUnavailable": 1 } });
+    change(&api, json!({ "strategy": bounds })).await?;
+    complete(&api, 8).await?;
+    fleet.until("all pods are seen", "web", |pods| pods.len() == 8 && pods.iter().all(|pod| is_ready(pod))).await?;
+    let (most, fewest) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(usize::MAX)));
+    let (high, low) = (Arc::clone(&most), Arc::clone(&fewest));
+    fleet.observe("web", move |pods| {
+        let (mut high, mut low) = (high.lock(), low.lock());
+        *high = pods.len().max(*high);
+        *low = pods.iter().filter(|pod| is_ready(pod)).count().min(*low);
+    });
+    change(&api, image("two")).await?;
+    complete(&api, 8).await?;
+    assert_eq!((*most.lock(), *fewest.lock()), (10, 7), "both bounds are used, and kept");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_deployment_scales_but_does_not_roll_and_keeps_as_many_revisions_as_asked() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1"]).await?;
+    let api = create_deployment(&client, 2).await?;
+    change(&api, json!({ "revisionHistoryLimit": 1 })).await?;
+    complete(&api, 2).await?;
+    change(&api, json!({ "paused": true })).await?;
+    let mut changed = image("two");
+    changed["replicas"] = json!(3);
+    change(&api, changed).await?;
+    until("the change is seen", api.clone(), "web", |found| {
+        let status = found.and_then(|found| found.status.clone()).unwrap_or_default();
+        status.observed_generation == found.and_then(|found| found.metadata.generation)
+            && (status.replicas, status.updated_replicas) == (Some(3), None)
+            && reason(&status, "Progressing").as_deref() == Some("DeploymentPaused")
+    })
+    .await?;
+    assert_eq!(revisions(&client).await?, [("1".to_owned(), 3)]);
+    change(&api, json!({ "paused": false })).await?;
+    complete(&api, 3).await?;
+    fleet.until("the new pods run", "web", |pods| pods.len() == 3 && pods.iter().all(|pod| is_ready(pod))).await?;
+    assert_eq!(revisions(&client).await?, [("1".to_owned(), 0), ("2".to_owned(), 3)]);
+    change(&api, image("three")).await?;
+    complete(&api, 3).await?;
+    let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), "default");
+    let oldest = sets
+        .list(&ListParams::default())
+        .await?
+        .items
+        .into_iter()
+        .find(|set| set.annotations()["deployment.kubernetes.io/revision"] == "1");
+    if let Some(oldest) = oldest {
+        until("the oldest revision goes", sets, &oldest.name_any(), |found| found.is_none()).await?;
+    }
+    assert_eq!(revisions(&client).await?, [("2".to_owned(), 0), ("3".to_owned(), 3)]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_follow_readiness() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let client = plane.client().await?;
+    let fleet = Fleet::start(client.clone(), &["n1"]).await?;
+    let spec = json!({ "selector": { "app": "slow" }, "ports": [{ "port": 80, "targetPort": "web" }] });
+    create::<Service>(&client, json!({ "metadata": { "name": "slow" }, "spec": spec })).await?;
+    let controller =
+        json!({ "replicas": 2, "selector": { "app": "slow" }, "template": template("slow", BROKEN_IMAGE) });
+    create::<ReplicationController>(&client, json!({ "metadata": { "name": "slow" }, "spec": controller })).await?;
+    fleet
+        .until("both pods are placed", "slow", |pods| pods.iter().filter(|pod| node_of(pod).is_some()).count() == 2)
+        .await?;
+    for pod in fleet.pods("slow") {
+        fleet.set_ready(&pod, false).await?;
+    }
+    ready_endpoints(&client, [0, 2]).await?;
+    let pods = fleet.pods("slow");
+    fleet.set_ready(&pods[0], true).await?;
+    ready_endpoints(&client, [1, 1]).await?;
+    let controllers: Api<ReplicationController> = Api::namespaced(client.clone(), "default");
+    until("the replication controller counts", controllers.clone(), "slow", |found| {
+        let status = found.and_then(|found| found.status.clone()).unwrap_or_default();
+        (status.replicas, status.ready_replicas) == (2, Some(1))
+    })
+    .await?;
+    fleet.set_ready(&pods[0], false).await?;
+    ready_endpoints(&client, [0, 2]).await?;
+    let scale = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    controllers.patch("slow", &PatchParams::default(), &scale).await?;
+    ready_endpoints(&client, [0, 0]).await
+}
+
+/// Waits until the service `slow` has this many endpoints that are ready, and that are not: in its slice and in its Endpoints.
+async fn ready_endpoints(client: &Client, wanted: [usize; 2]) -> Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    let of_service = watcher::Config::default().labels("kubernetes.io/service-name=slow");
+    let mut slices = watcher(slices, of_service).default_backoff().applied_objects().boxed();
+    let shown = async {
+        while let Some(slice) = slices.try_next().await? {
+            let ready = |one: &&Endpoint| one.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true);
+            let endpoints = slice.endpoints.unwrap_or_default();
+            let ready = endpoints.iter().filter(ready).count();
+            if [ready, endpoints.len() - ready] == wanted {
+                break;
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, shown).await.context("the slice")??;
+    until("endpoints", Api::<Endpoints>::namespaced(client.clone(), "default"), "slow", |found| {
+        let subsets = found.and_then(|found| found.subsets.clone()).unwrap_or_default();
+        let ready = subsets.iter().flat_map(|subset| subset.addresses.iter().flatten()).count();
+        let not_ready = subsets.iter().flat_map(|subset| subset.not_ready_addresses.iter().flatten()).count();
+        [ready, not_ready] == wanted
+    })
+    .await?;
     Ok(())
 }
