@@ -5,9 +5,30 @@ pub mod cleaner;
 mod recognize;
 pub mod signer;
 
+use component_base::informer::{Key, Store};
+use component_base::runner::{Controller, Error};
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Client;
+
+use crate::context::Context;
+
+/// Runs a controller of requests.
+async fn run<C>(
+    ctx: Context,
+    controller: impl FnOnce(Client, Store<CertificateSigningRequest>) -> C,
+) -> Result<(), Error>
+where
+    C: Controller<Key = Key>,
+{
+    let client = ctx.client("certificate-controller").await?;
+    let requests = ctx.informers.get::<CertificateSigningRequest>();
+    let queue = ctx.keys_of(&requests);
+    requests.synced().await;
+    ctx.run(controller(client, requests.store()), queue, 1).await;
+    Ok(())
+}
 
 /// The condition of that type, if it is there.
 fn condition<'a>(csr: &'a CertificateSigningRequest, kind: &str) -> Option<&'a CertificateSigningRequestCondition> {

@@ -1,7 +1,7 @@
 //! ClusterRoles with an aggregation rule have the rules of all ClusterRoles that it selects.
 
 use async_trait::async_trait;
-use component_base::client::is_not_found;
+use component_base::client::unless_gone;
 use component_base::informer::{Key, Store};
 use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
@@ -69,10 +69,8 @@ impl Controller for Aggregation {
         let version = role.metadata.resource_version.as_deref();
         let patch = Patch::Merge(serde_json::json!({"metadata": {"resourceVersion": version}, "rules": rules}));
         let api: Api<ClusterRole> = Api::all(self.client.clone());
-        match api.patch(&key.name, &PatchParams::default(), &patch).await {
-            Err(error) if is_not_found(&error) => Ok(Requeue::No),
-            outcome => outcome.map(|_| Requeue::No).map_err(Error::from),
-        }
+        unless_gone(api.patch(&key.name, &PatchParams::default(), &patch).await)?;
+        Ok(Requeue::No)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use component_base::events::Recorder;
-use component_base::informer::Informers;
+use component_base::informer::{Informer, Informers, Key, Object};
 use component_base::metrics::Registry;
 use component_base::queue::WorkQueue;
 use component_base::runner::{self, Controller, Metrics};
@@ -42,6 +42,14 @@ impl Context {
     /// A recorder of events with a controller's client. `component` is the events' source, such as `deployment-controller`.
     pub fn recorder(&self, client: &Client, component: &str) -> Recorder {
         Recorder::new(client.clone(), component, None)
+    }
+
+    /// A queue with the keys of all objects of an informer: those that are there, and those that change.
+    pub fn keys_of<K: Object>(&self, informer: &Informer<K>) -> WorkQueue<Key> {
+        let queue = WorkQueue::new();
+        let keys = queue.clone();
+        informer.on_change(move |change| keys.add(change.key()));
+        queue
     }
 
     /// Runs a controller until shutdown.

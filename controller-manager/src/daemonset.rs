@@ -1,33 +1,29 @@
 //! DaemonSets: one pod of a template on every node that fits.
 
-mod history;
 mod nodes;
 mod plan;
 mod status;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use component_base::client;
 use component_base::events::{EventType, Recorder, reference};
-use component_base::informer::{Change, Key, Store};
-use component_base::queue::WorkQueue;
+use component_base::informer::{Key, Store};
 use component_base::runner::{Controller, Error, Requeue};
-use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
-use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 
+use crate::children::{self, Changes, Owner, owner_key};
 use crate::context::Context;
 use crate::expectations::Expectations;
-use crate::ownership;
-use crate::podcontrol::{PodControl, message};
-use crate::replicaset::{candidates, index_pods};
+use crate::history::{self, POD_LABEL, Source};
+use crate::podcontrol::PodControl;
+use crate::{ownership, writes};
 use plan::{Plan, plan};
 
 /// The source of events.
@@ -53,13 +49,12 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
     let recorder = ctx.recorder(&client, COMPONENT);
     let (sets, pods) = (ctx.informers.get::<DaemonSet>(), ctx.informers.get::<Pod>());
     let (nodes, revisions) = (ctx.informers.get::<Node>(), ctx.informers.get::<ControllerRevision>());
-    index_pods(&pods);
-    let queue = WorkQueue::new();
+    children::index(&pods);
+    children::index(&revisions);
+    let queue = ctx.keys_of(&sets);
     let expectations = Arc::new(Expectations::default());
-    let keys = queue.clone();
-    sets.on_change(move |change| keys.add(change.key()));
-    let handler = PodHandler { sets: sets.store(), queue: queue.clone(), expectations: Arc::clone(&expectations) };
-    pods.on_change(move |change| handler.handle(change));
+    let changes = Changes { owners: sets.store(), queue: queue.clone(), expectations: Arc::clone(&expectations) };
+    pods.on_change(move |change| changes.take(change));
     let (keys, known) = (queue.clone(), sets.store());
     nodes.on_change(move |change| {
         if change.old.as_deref().map(nodes::fitness) != change.new.as_deref().map(nodes::fitness) {
@@ -68,7 +63,7 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
     });
     let (keys, known) = (queue.clone(), sets.store());
     revisions.on_change(move |change| {
-        if let Some(key) = owner(&change.object().metadata, &known) {
+        if let Some(key) = owner_key(&change.object().metadata, &known) {
             keys.add(key);
         }
     });
@@ -88,47 +83,6 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// The daemon set that controls an object, as far as it is known.
-fn owner(meta: &kube::api::ObjectMeta, sets: &Store<DaemonSet>) -> Option<Key> {
-    let owner = ownership::controller_of(meta).filter(|owner| owner.kind == "DaemonSet")?;
-    let key = Key::new(meta.namespace.clone().unwrap_or_default(), owner.name.clone());
-    let known = sets.get(&key);
-    known.is_none_or(|set| set.metadata.uid.as_ref() == Some(&owner.uid)).then_some(key)
-}
-
-/// Turns changes of pods into keys of daemon sets.
-struct PodHandler {
-    sets: Store<DaemonSet>,
-    queue: WorkQueue<Key>,
-    expectations: Arc<Expectations>,
-}
-
-impl PodHandler {
-    fn handle(&self, change: &Change<Pod>) {
-        let pod = change.object();
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let going = change.is_deleted() || pod.metadata.deletion_timestamp.is_some();
-        for (side, is_new) in [(&change.old, false), (&change.new, true)] {
-            let Some(key) = side.as_deref().and_then(|pod| owner(&pod.metadata, &self.sets)) else { continue };
-            if is_new && change.is_added() {
-                self.expectations.creation_observed(&key);
-            }
-            if going {
-                self.expectations.deletion_observed(&key, uid);
-            }
-            self.queue.add(key);
-        }
-        let orphan = change.new.as_deref().filter(|pod| ownership::controller_of(&pod.metadata).is_none());
-        let Some(orphan) = orphan else { return };
-        for set in self.sets.list_namespace(orphan.metadata.namespace.as_deref().unwrap_or_default()) {
-            let selector = set.spec.as_ref().and_then(|spec| ownership::selector(Some(&spec.selector)));
-            if selector.is_some_and(|selector| ownership::matches(&selector, &orphan.metadata)) {
-                self.queue.add(Key::of(set.as_ref()));
-            }
-        }
-    }
-}
-
 #[async_trait]
 impl Controller for DaemonSets {
     type Key = Key;
@@ -143,7 +97,7 @@ impl Controller for DaemonSets {
             return Ok(Requeue::No);
         };
         let about = reference(set.as_ref());
-        let Some(selector) = set.spec.as_ref().and_then(|spec| ownership::selector(Some(&spec.selector))) else {
+        let Some(selector) = set.selector() else {
             self.recorder.warning(
                 &about,
                 "SelectingAll",
@@ -156,9 +110,9 @@ impl Controller for DaemonSets {
         }
         // Asked before the pods are read: what is met now is in the cache.
         let may_act = self.expectations.are_met(key);
-        let revision = self.revision(&set, key).await?;
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        let candidates = candidates(&self.pods, uid, &key.namespace);
+        let history: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &key.namespace);
+        let revision = self.revision(&set, &history).await?;
+        let candidates = children::candidates(&self.pods, &set.metadata);
         let pods = ownership::claim_pods(&self.client, set.as_ref(), &selector, &candidates).await?;
         let now = Timestamp::from_second(Timestamp::now().as_second())?;
         let nodes = self.nodes.list();
@@ -169,7 +123,7 @@ impl Controller for DaemonSets {
             let (error, wait) = self.apply(key, &set, &about, planned, &revision, now).await;
             requeue = [requeue, wait].into_iter().flatten().min();
             outcome = error.map_or(Ok(()), |error| Err(Error::from(error)));
-            self.clean_history(&set, key, &pods, &revision).await?;
+            self.clean_history(&set, &history, &pods, &revision).await?;
         }
         self.update_status(&set, status::calculate(&set, &nodes, &pods, &revision, now)).await?;
         outcome?;
@@ -179,48 +133,34 @@ impl Controller for DaemonSets {
 
 impl DaemonSets {
     /// The hash of the present revision, whose ControllerRevision is made or brought to the top.
-    async fn revision(&self, set: &DaemonSet, key: &Key) -> Result<String, Error> {
-        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &key.namespace);
-        let known = self.history(set, key);
-        match history::plan(set, &known) {
-            history::Step::Current(hash) => Ok(hash),
-            history::Step::Raise(revision) => {
-                let name = revision.metadata.name.clone().unwrap_or_default();
-                api.replace(&name, &PostParams::default(), &revision).await?;
-                Ok(history::hash_of(&revision))
-            }
-            history::Step::Create(revision) => match api.create(&PostParams::default(), &revision).await {
-                Ok(created) => Ok(history::hash_of(&created)),
-                Err(error) if client::is_already_exists(&error) => {
-                    let existing = api.get(revision.metadata.name.as_deref().unwrap_or_default()).await?;
-                    if existing.data == revision.data && ownership::is_controlled_by(&existing.metadata, &set.metadata)
-                    {
-                        return Ok(history::hash_of(&existing));
-                    }
-                    let mut changed = set.status.clone().unwrap_or_default();
-                    changed.collision_count = Some(changed.collision_count.unwrap_or(0) + 1);
-                    self.update_status(set, changed).await?;
-                    Err(error.into())
-                }
-                Err(error) => Err(error.into()),
-            },
+    async fn revision(&self, set: &DaemonSet, api: &Api<ControllerRevision>) -> Result<String, Error> {
+        let known = children::controlled(&self.revisions, &set.metadata);
+        let collisions = set.status.as_ref().and_then(|status| status.collision_count);
+        let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+        let source = Source { template: &template, collisions, label: POD_LABEL };
+        if let Some(revision) = history::apply(api, set, history::plan(set, &source, &known)).await? {
+            return Ok(hash_of(&revision));
         }
+        let mut changed = set.status.clone().unwrap_or_default();
+        changed.collision_count = Some(collisions.unwrap_or(0) + 1);
+        self.update_status(set, changed).await?;
+        Err("the name of the new revision is taken, another will be tried".into())
     }
 
-    fn history(&self, set: &DaemonSet, key: &Key) -> Vec<Arc<ControllerRevision>> {
-        let all = self.revisions.list_namespace(&key.namespace);
-        all.into_iter().filter(|revision| ownership::is_controlled_by(&revision.metadata, &set.metadata)).collect()
-    }
-
-    async fn clean_history(&self, set: &DaemonSet, key: &Key, pods: &[Arc<Pod>], current: &str) -> Result<(), Error> {
-        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &key.namespace);
-        for name in history::excess(set, &self.history(set, key), pods, current) {
-            match api.delete(&name, &DeleteParams::default()).await {
-                Err(error) if !client::is_not_found(&error) => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
+    /// Deletes old revisions beyond the limit that no pod is of.
+    async fn clean_history(
+        &self,
+        set: &DaemonSet,
+        api: &Api<ControllerRevision>,
+        pods: &[Arc<Pod>],
+        current: &str,
+    ) -> Result<(), Error> {
+        let live: HashSet<&str> =
+            pods.iter().filter_map(|pod| labels_of(pod)?.get(POD_LABEL).map(String::as_str)).chain([current]).collect();
+        let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit);
+        let known = children::controlled(&self.revisions, &set.metadata);
+        let excess = history::excess(&known, |revision| live.contains(hash_of(revision).as_str()), limit);
+        Ok(history::clean(api, excess).await?)
     }
 
     /// Makes and deletes pods; gives the first error, and when failed pods that wait may be replaced.
@@ -243,19 +183,9 @@ impl DaemonSets {
                 }
             }
         }
-        let uids = planned.delete.iter().filter_map(|pod| pod.metadata.uid.clone());
-        self.expectations.expect(key, planned.create.len(), uids);
         let pods = planned.create.iter().map(|node| plan::pod_for(set, node, revision)).collect();
-        let observed = || self.expectations.creation_observed(key);
-        let created = self.control.create(&key.namespace, about, pods, observed).await;
-        let deleted = join_all(planned.delete.iter().map(|pod| async {
-            let deleted = self.control.delete(about, pod).await;
-            if !matches!(deleted, Ok(true)) {
-                self.expectations.deletion_observed(key, pod.metadata.uid.as_deref().unwrap_or_default());
-            }
-            deleted
-        }));
-        (created.error.or(deleted.await.into_iter().find_map(Result::err)), wait)
+        let error = self.control.apply(key, about, pods, &planned.delete, &self.expectations).await;
+        (error, wait)
     }
 
     /// How long a failed pod must wait to be replaced; `None` if it may be now, which counts as a try.
@@ -290,27 +220,17 @@ impl DaemonSets {
         }
     }
 
-    async fn update_status(
-        &self,
-        set: &DaemonSet,
-        wanted: k8s_openapi::api::apps::v1::DaemonSetStatus,
-    ) -> Result<(), Error> {
-        if set.status.as_ref() == Some(&wanted) {
-            return Ok(());
+    async fn update_status(&self, set: &DaemonSet, wanted: DaemonSetStatus) -> Result<(), Error> {
+        if set.status.as_ref() != Some(&wanted) {
+            writes::replace_status(&self.client, &DaemonSet { status: Some(wanted), ..set.clone() }).await?;
         }
-        let api: Api<DaemonSet> =
-            Api::namespaced(self.client.clone(), set.metadata.namespace.as_deref().unwrap_or_default());
-        let changed = DaemonSet { status: Some(wanted), ..set.clone() };
-        let name = set.metadata.name.as_deref().unwrap_or_default();
-        match api.replace_status(name, &PostParams::default(), &changed).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            Err(error) => {
-                tracing::debug!(set = name, error = message(&error), "status not written");
-                Err(error.into())
-            }
-            Ok(_) => Ok(()),
-        }
+        Ok(())
     }
+}
+
+/// The hash by which a revision's pods are known.
+fn hash_of(revision: &ControllerRevision) -> String {
+    revision.labels().get(POD_LABEL).cloned().unwrap_or_default()
 }
 
 /// The labels that tell which revision a pod is of.

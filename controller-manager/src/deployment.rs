@@ -22,19 +22,18 @@ use component_base::runner::{Controller, Error, Requeue};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{ObjectMeta, PostParams};
 use kube::core::Selector;
 use kube::{Api, Client};
 
+use crate::children::{self, Changes, Owner, owner_key};
 use crate::context::Context;
 use crate::ownership::{self, Claim};
 use crate::podcontrol::message;
-use crate::{pods, replicaset};
+use crate::{pods, writes};
 pub use hash::template_hash;
 use plan::{Action, plan};
 
-/// Index of replica sets by the uid of their controller, or by namespace if they have none.
-const BY_CONTROLLER: &str = "controller";
 /// The source of events.
 const COMPONENT: &str = "deployment-controller";
 
@@ -52,17 +51,11 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
     let recorder = ctx.recorder(&client, COMPONENT);
     let (deployments, sets) = (ctx.informers.get::<Deployment>(), ctx.informers.get::<ReplicaSet>());
     let pods = ctx.informers.get::<Pod>();
-    replicaset::index_pods(&pods);
-    sets.add_index(BY_CONTROLLER, |set| {
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let owner = ownership::controller_of(&set.metadata);
-        vec![owner.map_or_else(|| format!("orphans/{namespace}"), |owner| owner.uid.clone())]
-    });
-    let queue = WorkQueue::new();
-    let keys = queue.clone();
-    deployments.on_change(move |change| keys.add(change.key()));
-    let (keys, known) = (queue.clone(), deployments.store());
-    sets.on_change(move |change| enqueue_owners(change, &known, &keys));
+    children::index(&pods);
+    children::index(&sets);
+    let queue = ctx.keys_of(&deployments);
+    let changes = Changes { owners: deployments.store(), queue: queue.clone(), expectations: Arc::default() };
+    sets.on_change(move |change| changes.take(change));
     let (keys, known, owners) = (queue.clone(), deployments.store(), sets.store());
     pods.on_change(move |change| enqueue_recreate(change, &owners, &known, &keys));
     futures::join!(deployments.synced(), sets.synced(), pods.synced());
@@ -70,31 +63,6 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
         Deployments { client, recorder, deployments: deployments.store(), sets: sets.store(), pods: pods.store() };
     ctx.run(controller, queue, ctx.options.controllers.concurrent_deployment_syncs).await;
     Ok(())
-}
-
-/// The deployment that controls a replica set, as far as it is known.
-fn owner(set: &ReplicaSet, deployments: &Store<Deployment>) -> Option<Key> {
-    let owner = ownership::controller_of(&set.metadata).filter(|owner| owner.kind == "Deployment")?;
-    let key = Key::new(set.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
-    let known = deployments.get(&key);
-    known.is_none_or(|deployment| deployment.metadata.uid.as_ref() == Some(&owner.uid)).then_some(key)
-}
-
-fn enqueue_owners(change: &Change<ReplicaSet>, deployments: &Store<Deployment>, queue: &WorkQueue<Key>) {
-    for set in [&change.old, &change.new].into_iter().flatten() {
-        if let Some(key) = owner(set, deployments) {
-            queue.add(key);
-        }
-    }
-    let Some(orphan) = change.new.as_deref().filter(|set| ownership::controller_of(&set.metadata).is_none()) else {
-        return;
-    };
-    for deployment in deployments.list_namespace(orphan.metadata.namespace.as_deref().unwrap_or_default()) {
-        let selector = deployment.spec.as_ref().and_then(|spec| ownership::selector(Some(&spec.selector)));
-        if selector.is_some_and(|selector| ownership::matches(&selector, &orphan.metadata)) {
-            queue.add(Key::of(deployment.as_ref()));
-        }
-    }
 }
 
 /// A Recreate rollout waits for the last old pod to be gone.
@@ -111,7 +79,7 @@ fn enqueue_recreate(
         return;
     };
     let set = sets.find(pod.metadata.namespace.as_deref().unwrap_or_default(), &set_owner.name);
-    if let Some(key) = set.and_then(|set| owner(&set, deployments))
+    if let Some(key) = set.and_then(|set| owner_key(&set.metadata, deployments))
         && deployments.get(&key).is_some_and(|deployment| rolling::is_recreate(&deployment))
     {
         queue.add(key);
@@ -128,7 +96,7 @@ impl Controller for Deployments {
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Error> {
         let Some(deployment) = self.deployments.get(key) else { return Ok(Requeue::No) };
-        let Some(selector) = deployment.spec.as_ref().and_then(|spec| ownership::selector(Some(&spec.selector))) else {
+        let Some(selector) = deployment.selector() else {
             self.recorder.warning(
                 &reference(deployment.as_ref()),
                 "SelectingAll",
@@ -164,11 +132,8 @@ impl Deployments {
         key: &Key,
     ) -> Result<Vec<Arc<ReplicaSet>>, Error> {
         let api = self.set_api(&key.namespace);
-        let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
-        let mut candidates = self.sets.indexed(BY_CONTROLLER, uid);
-        candidates.extend(self.sets.indexed(BY_CONTROLLER, &format!("orphans/{}", key.namespace)));
         let mut claimed = Vec::new();
-        for set in candidates {
+        for set in children::candidates(&self.sets, &deployment.metadata) {
             match ownership::claim(&deployment.metadata, selector, &set.metadata) {
                 Claim::Ours => claimed.push(set),
                 Claim::Ignore => {}
@@ -189,13 +154,9 @@ impl Deployments {
 
     /// Whether pods of old revisions still run.
     fn has_old_pods(&self, deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> bool {
-        let new = sets::find_new(deployment, sets).and_then(|set| set.metadata.uid.clone());
-        let old = sets.iter().filter_map(|set| set.metadata.uid.clone()).filter(|uid| Some(uid) != new.as_ref());
-        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
-        old.into_iter().any(|uid| {
-            let owned = |pod: &&Arc<Pod>| ownership::controller_of(&pod.metadata).is_some_and(|owner| owner.uid == uid);
-            replicaset::candidates(&self.pods, &uid, namespace).iter().filter(owned).any(|pod| !pods::is_terminal(pod))
-        })
+        let new = sets::find_new(deployment, sets).map(|set| set.metadata.uid.clone());
+        let mut old = sets.iter().filter(|set| Some(&set.metadata.uid) != new.as_ref());
+        old.any(|set| children::controlled(&self.pods, &set.metadata).iter().any(|pod| !pods::is_terminal(pod)))
     }
 
     async fn apply(&self, deployment: &Deployment, action: Action) -> Result<(), Error> {
@@ -212,22 +173,15 @@ impl Deployments {
                 }
             }
             Action::DeleteSet { name, uid } => {
-                let preconditions = Preconditions { uid, resource_version: None };
-                let params = DeleteParams::default().preconditions(preconditions);
-                match self.set_api(namespace).delete(&name, &params).await {
-                    Err(error) if !client::is_not_found(&error) => return Err(error.into()),
-                    _ => {}
-                }
+                let meta = ObjectMeta { name: Some(name), uid, ..ObjectMeta::default() };
+                writes::delete(&self.set_api(namespace), &meta).await?;
             }
             Action::UpdateDeployment(changed) => {
                 self.deployment_api(namespace).replace(name, &PostParams::default(), &changed).await?;
             }
             Action::UpdateStatus(status) => {
                 let changed = Deployment { status: Some(*status), ..deployment.clone() };
-                match self.deployment_api(namespace).replace_status(name, &PostParams::default(), &changed).await {
-                    Err(error) if !client::is_not_found(&error) => return Err(error.into()),
-                    _ => {}
-                }
+                writes::replace_status(&self.client, &changed).await?;
             }
             Action::Event { event_type, reason, note } => self.recorder.event(&about, event_type, reason, "", note),
         }

@@ -5,7 +5,6 @@ mod plan;
 use async_trait::async_trait;
 use component_base::client;
 use component_base::informer::{Key, Store};
-use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
 use k8s_openapi::api::core::v1::{Endpoints as Object, Pod, Service};
 use kube::api::{DeleteParams, PostParams};
@@ -27,9 +26,7 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
     let client = ctx.client("endpoint-controller").await?;
     let (services, pods) = (ctx.informers.get::<Service>(), ctx.informers.get::<Pod>());
     let endpoints = ctx.informers.get::<Object>();
-    let queue = WorkQueue::new();
-    let keys = queue.clone();
-    services.on_change(move |change| keys.add(change.key()));
+    let queue = ctx.keys_of(&services);
     let (keys, known) = (queue.clone(), services.store());
     let period = ctx.options.controllers.endpoint_updates_batch_period.0;
     pods.on_change(move |change| service_pods::enqueue_services(change, &known, &keys, period));
@@ -81,8 +78,6 @@ impl Controller for Endpoints {
 }
 
 fn ignore_gone<T>(outcome: Result<T, kube::Error>) -> Result<Requeue, Error> {
-    match outcome {
-        Err(error) if !client::is_not_found(&error) => Err(error.into()),
-        _ => Ok(Requeue::No),
-    }
+    client::unless_gone(outcome)?;
+    Ok(Requeue::No)
 }

@@ -1,6 +1,6 @@
 //! EndpointSlices of services with selectors: where their pods answer, in pieces of bounded size.
 
-mod plan;
+pub mod plan;
 
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl Controller for EndpointSlices {
         let mut outcome = Ok(Requeue::No);
         for action in actions {
             let creates = matches!(action, Action::Create(_));
-            if let Err(error) = self.apply(&key.namespace, action).await {
+            if let Err(error) = apply(&self.client, &key.namespace, action).await {
                 if creates {
                     self.expectations.creation_observed(key);
                 }
@@ -123,19 +123,17 @@ impl Controller for EndpointSlices {
     }
 }
 
-impl EndpointSlices {
-    async fn apply(&self, namespace: &str, action: Action) -> Result<(), kube::Error> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), namespace);
-        match action {
-            Action::Create(slice) => api.create(&PostParams::default(), &slice).await.map(|_| ()),
-            Action::Update(slice) => api.replace(&slice.name_any(), &PostParams::default(), &slice).await.map(|_| ()),
-            Action::Delete(name) => match api.delete(&name, &DeleteParams::default()).await {
-                Err(error) if !client::is_not_found(&error) => Err(error),
-                _ => Ok(()),
-            },
-        }
+/// Carries an action out.
+pub async fn apply(client: &Client, namespace: &str, action: Action) -> Result<(), kube::Error> {
+    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    match action {
+        Action::Create(slice) => api.create(&PostParams::default(), &slice).await.map(drop),
+        Action::Update(slice) => api.replace(&slice.name_any(), &PostParams::default(), &slice).await.map(drop),
+        Action::Delete(name) => client::unless_gone(api.delete(&name, &DeleteParams::default()).await).map(drop),
     }
+}
 
+impl EndpointSlices {
     fn failed(&self, service: &Service, error: kube::Error) -> Result<Requeue, Error> {
         if client::is_namespace_terminating(&error) {
             return Ok(Requeue::No);

@@ -15,20 +15,31 @@ pub mod credentials;
 pub mod options;
 pub mod service;
 
+pub mod children;
 pub mod expectations;
+pub mod history;
 pub mod intstr;
 pub mod ownership;
 pub mod podcontrol;
 pub mod pods;
+pub mod writes;
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslice_mirroring;
+pub mod job;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod podgc;
 pub mod replicaset;
+pub mod replicationcontroller;
+pub mod statefulset;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
 
 mod service_pods;
 

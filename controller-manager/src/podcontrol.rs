@@ -1,12 +1,18 @@
 //! Making and deleting the pods of a set: slow-start batches, events, and what failed.
 
+use std::sync::Arc;
+
 use component_base::client;
 use component_base::events::{EventType, Recorder};
+use component_base::informer::Key;
 use component_base::runner::chain;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::{Api, Client};
+
+use crate::expectations::Expectations;
+use crate::writes;
 
 /// The size of the first batch of creations; each batch that succeeds doubles it.
 pub const SLOW_START: usize = 1;
@@ -95,19 +101,42 @@ impl PodControl {
     pub async fn delete(&self, owner: &ObjectReference, pod: &Pod) -> Result<bool, kube::Error> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let api = self.api(pod.metadata.namespace.as_deref().unwrap_or_default());
-        let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-        match api.delete(&name, &DeleteParams::default().preconditions(preconditions)).await {
-            Ok(_) => {
-                self.recorder.normal(owner, "SuccessfulDelete", format!("Deleted pod: {name}"));
-                Ok(true)
+        match writes::delete(&api, &pod.metadata).await {
+            Ok(deleted) => {
+                if deleted {
+                    self.recorder.normal(owner, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                }
+                Ok(deleted)
             }
-            Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(false),
             Err(error) => {
                 let note = format!("Error deleting: {}", message(&error));
                 self.recorder.event(owner, EventType::Warning, "FailedDelete", "", note);
                 Err(error)
             }
         }
+    }
+}
+
+impl PodControl {
+    /// Makes and deletes pods, which `expectations` then wait to see come and gone; gives the first error.
+    pub async fn apply(
+        &self,
+        key: &Key,
+        owner: &ObjectReference,
+        create: Vec<Pod>,
+        delete: &[Arc<Pod>],
+        expectations: &Expectations,
+    ) -> Option<kube::Error> {
+        expectations.expect(key, create.len(), delete.iter().filter_map(|pod| pod.metadata.uid.clone()));
+        let created = self.create(&key.namespace, owner, create, || expectations.creation_observed(key)).await;
+        let deleted = join_all(delete.iter().map(|pod| async {
+            let deleted = self.delete(owner, pod).await;
+            if !matches!(deleted, Ok(true)) {
+                expectations.deletion_observed(key, pod.metadata.uid.as_deref().unwrap_or_default());
+            }
+            deleted
+        }));
+        created.error.or(deleted.await.into_iter().find_map(Result::err))
     }
 }
 

@@ -38,6 +38,16 @@ pub fn is_terminal(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
+/// Whether it ended badly.
+pub fn is_failed(pod: &Pod) -> bool {
+    phase(pod) == "Failed"
+}
+
+/// Whether its containers have been started.
+pub fn is_running(pod: &Pod) -> bool {
+    phase(pod) == "Running"
+}
+
 /// Whether it is neither over nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()

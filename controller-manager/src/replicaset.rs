@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods of a template as asked for.
+//! ReplicaSets and ReplicationControllers, which differ in form only: as many pods of a template as asked for.
 
 mod plan;
 mod status;
@@ -7,143 +7,112 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use component_base::events::reference;
-use component_base::informer::{Change, Key, Store};
-use component_base::queue::WorkQueue;
+use component_base::informer::{Key, Store};
 use component_base::runner::{Controller, Error, Requeue};
-use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use kube::Client;
 
+use crate::children::{self, Changes, Owner};
 use crate::context::Context;
 use crate::expectations::Expectations;
-use crate::ownership;
 use crate::podcontrol::{PodControl, message};
-use crate::pods;
+use crate::{ownership, pods, writes};
 use plan::{Plan, plan};
 use status::Failure;
 
-/// Index of pods by the uid of their controller, or by namespace if they have none.
-const BY_CONTROLLER: &str = "controller";
-/// Index of replica sets by the uid of their controller.
+/// Index of sets by the uid of their controller.
 const BY_OWNER: &str = "owner";
-/// The source of events.
-const COMPONENT: &str = "replicaset-controller";
 
-/// The value of [`BY_CONTROLLER`] for pods without a controller.
-fn orphans_of(namespace: &str) -> String {
-    format!("orphans/{namespace}")
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// How many pods.
+    pub replicas: i32,
+    /// How long a pod must be ready to count as available.
+    pub min_ready_seconds: i32,
+    /// What they are made of.
+    pub template: PodTemplateSpec,
 }
 
-/// The index `BY_CONTROLLER`, which several controllers share.
-pub fn by_controller(pod: &Pod) -> Vec<String> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    vec![ownership::controller_of(&pod.metadata).map_or_else(|| orphans_of(namespace), |owner| owner.uid.clone())]
+/// A set of equal pods.
+pub trait Replicated: Owner + serde::Serialize {
+    /// The controller's name.
+    const CONTROLLER: &'static str;
+    /// The source of its events, and its service account.
+    const COMPONENT: &'static str;
+
+    /// What is asked for.
+    fn desired(&self) -> Desired;
+    /// What its status says.
+    fn status(&self) -> ReplicaSetStatus;
+    /// The same with another status, as far as its status can say that.
+    fn with_status(&self, status: ReplicaSetStatus) -> Self;
 }
 
-/// The pods that a controlling object may look at: its own and its namespace's orphans.
-pub fn candidates(pods: &Store<Pod>, uid: &str, namespace: &str) -> Vec<Arc<Pod>> {
-    let mut found = pods.indexed(BY_CONTROLLER, uid);
-    found.extend(pods.indexed(BY_CONTROLLER, &orphans_of(namespace)));
-    found
+impl Replicated for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset-controller";
+    const COMPONENT: &'static str = "replicaset-controller";
+
+    fn desired(&self) -> Desired {
+        let spec = self.spec.clone().unwrap_or_default();
+        Desired {
+            replicas: spec.replicas.unwrap_or(1),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+            template: spec.template.unwrap_or_default(),
+        }
+    }
+
+    fn status(&self) -> ReplicaSetStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    fn with_status(&self, status: ReplicaSetStatus) -> Self {
+        Self { status: Some(status), ..self.clone() }
+    }
 }
 
-/// Adds the index that [`candidates`] needs.
-pub fn index_pods(pods: &component_base::informer::Informer<Pod>) {
-    pods.add_index(BY_CONTROLLER, by_controller);
-}
-
-struct ReplicaSets {
+struct Replicas<O> {
     client: Client,
     control: PodControl,
-    sets: Store<ReplicaSet>,
+    sets: Store<O>,
     pods: Store<Pod>,
     expectations: Arc<Expectations>,
 }
 
-/// Runs the controller.
+/// Runs the controller of replica sets.
 pub async fn start(ctx: Context) -> Result<(), Error> {
-    let client = ctx.client("replicaset-controller").await?;
-    let recorder = ctx.recorder(&client, COMPONENT);
-    let (sets, pods) = (ctx.informers.get::<ReplicaSet>(), ctx.informers.get::<Pod>());
-    index_pods(&pods);
-    sets.add_index(BY_OWNER, |set| {
-        ownership::controller_of(&set.metadata).iter().map(|owner| owner.uid.clone()).collect()
-    });
-    let queue = WorkQueue::new();
-    let expectations = Arc::new(Expectations::default());
-    let keys = queue.clone();
-    sets.on_change(move |change| keys.add(change.key()));
-    let handler = PodHandler { sets: sets.store(), queue: queue.clone(), expectations: Arc::clone(&expectations) };
-    pods.on_change(move |change| handler.handle(change));
-    futures::join!(sets.synced(), pods.synced());
-    let controller = ReplicaSets {
-        control: PodControl::new(client.clone(), recorder),
-        client,
-        sets: sets.store(),
-        pods: pods.store(),
-        expectations,
-    };
     let workers = ctx.options.controllers.concurrent_replicaset_syncs;
+    start_for::<ReplicaSet>(ctx, workers).await
+}
+
+/// Runs the controller of a kind.
+pub(crate) async fn start_for<O: Replicated>(ctx: Context, workers: usize) -> Result<(), Error> {
+    let client = ctx.client(O::COMPONENT).await?;
+    let recorder = ctx.recorder(&client, O::COMPONENT);
+    let (sets, pods) = (ctx.informers.get::<O>(), ctx.informers.get::<Pod>());
+    children::index(&pods);
+    sets.add_index(BY_OWNER, |set| {
+        ownership::controller_of(set.meta()).iter().map(|owner| owner.uid.clone()).collect()
+    });
+    let queue = ctx.keys_of(&sets);
+    let expectations = Arc::new(Expectations::default());
+    let changes = Changes { owners: sets.store(), queue: queue.clone(), expectations: Arc::clone(&expectations) };
+    pods.on_change(move |change| changes.take(change));
+    futures::join!(sets.synced(), pods.synced());
+    let control = PodControl::new(client.clone(), recorder);
+    let controller = Replicas { control, client, sets: sets.store(), pods: pods.store(), expectations };
     ctx.run(controller, queue, workers).await;
     Ok(())
 }
 
-/// Turns changes of pods into keys of replica sets.
-struct PodHandler {
-    sets: Store<ReplicaSet>,
-    queue: WorkQueue<Key>,
-    expectations: Arc<Expectations>,
-}
-
-impl PodHandler {
-    fn handle(&self, change: &Change<Pod>) {
-        let old_owner = change.old.as_deref().and_then(|pod| self.owner(pod));
-        let new_owner = change.new.as_deref().and_then(|pod| self.owner(pod));
-        let uid = change.object().metadata.uid.as_deref().unwrap_or_default();
-        let going = change.is_deleted() || change.object().metadata.deletion_timestamp.is_some();
-        if let Some(owner) = new_owner.as_ref().filter(|_| change.is_added()) {
-            self.expectations.creation_observed(owner);
-        }
-        for owner in [old_owner, new_owner].into_iter().flatten() {
-            if going {
-                self.expectations.deletion_observed(&owner, uid);
-            }
-            self.queue.add(owner);
-        }
-        if let Some(pod) = change.new.as_deref().filter(|pod| ownership::controller_of(&pod.metadata).is_none()) {
-            self.orphan(pod);
-        }
-    }
-
-    /// The replica set that controls a pod, as far as it is known.
-    fn owner(&self, pod: &Pod) -> Option<Key> {
-        let owner = ownership::controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
-        let key = Key::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
-        // A set that the cache does not know yet may be the pod's; another of the same name is not.
-        let known = self.sets.get(&key);
-        known.is_none_or(|set| set.metadata.uid.as_ref() == Some(&owner.uid)).then_some(key)
-    }
-
-    /// A pod without a controller concerns all sets that could adopt it.
-    fn orphan(&self, pod: &Pod) {
-        for set in self.sets.list_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
-            let selector = set.spec.as_ref().and_then(|spec| ownership::selector(Some(&spec.selector)));
-            if selector.is_some_and(|selector| ownership::matches(&selector, &pod.metadata)) {
-                self.queue.add(Key::of(set.as_ref()));
-            }
-        }
-    }
-}
-
 #[async_trait]
-impl Controller for ReplicaSets {
+impl<O: Replicated> Controller for Replicas<O> {
     type Key = Key;
 
     fn name(&self) -> &'static str {
-        "replicaset-controller"
+        O::CONTROLLER
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Error> {
@@ -151,94 +120,62 @@ impl Controller for ReplicaSets {
             self.expectations.forget(key);
             return Ok(Requeue::No);
         };
-        let Some(selector) = set.spec.as_ref().and_then(|spec| ownership::selector(Some(&spec.selector))) else {
-            return Ok(Requeue::No);
-        };
+        let Some(selector) = set.selector() else { return Ok(Requeue::No) };
+        let meta = set.meta();
         // Asked before the pods are read: what is met now is in the cache.
-        let may_act = self.expectations.are_met(key) && set.metadata.deletion_timestamp.is_none();
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        let candidates = candidates(&self.pods, uid, &key.namespace);
+        let may_act = self.expectations.are_met(key) && meta.deletion_timestamp.is_none();
+        let candidates = children::candidates(&self.pods, meta);
         let living: Vec<Arc<Pod>> = candidates.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
         let active = ownership::claim_pods(&self.client, set.as_ref(), &selector, &living).await?;
-        let terminating = candidates
-            .iter()
-            .filter(|pod| ownership::is_controlled_by(&pod.metadata, &set.metadata) && pods::is_terminating(pod));
-        let terminating = terminating.count();
-        let now = Timestamp::now();
-        let failure = if may_act { self.manage(key, &set, &active, now).await? } else { None };
-        self.update_status(&set, &active, terminating, failure.as_ref(), now).await?;
+        let is_ours = |pod: &&Arc<Pod>| ownership::is_controlled_by(&pod.metadata, meta);
+        let terminating = candidates.iter().filter(is_ours).filter(|pod| pods::is_terminating(pod)).count();
+        let (desired, now) = (set.desired(), Timestamp::now());
+        let failure = if may_act { self.manage(key, &set, &desired, &active, now).await? } else { None };
+        let counts = status::Counts { active: &active, terminating, now };
+        let wanted = status::calculate(&set.status(), meta.generation, &desired, &counts, failure.as_ref());
+        let changed = set.with_status(wanted);
+        if changed.status() != set.status() {
+            writes::replace_status(&self.client, &changed).await?;
+        }
         if let Some(Failure { error: Some(error), .. }) = failure {
             return Err(error.into());
         }
-        Ok(status::next_available(&set, &active, now).map_or(Requeue::No, Requeue::After))
+        Ok(status::next_available(desired.min_ready_seconds, &active, now).map_or(Requeue::No, Requeue::After))
     }
 }
 
-impl ReplicaSets {
+impl<O: Replicated> Replicas<O> {
     /// Makes or deletes pods as planned; gives what failed.
     async fn manage(
         &self,
         key: &Key,
-        set: &ReplicaSet,
+        set: &O,
+        desired: &Desired,
         active: &[Arc<Pod>],
         now: Timestamp,
     ) -> Result<Option<Failure>, Error> {
         let owner = reference(set);
-        match plan(set, active, &self.related(set), now) {
+        match plan(desired.replicas, active, || self.related(set), now) {
             Plan::Nothing => Ok(None),
             Plan::Create(count) => {
-                let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-                let pod = pods::from_template(&template, &key.namespace, &key.name, ownership::owner_reference(set));
-                self.expectations.expect(key, count, []);
-                let observed = || self.expectations.creation_observed(key);
-                let created = self.control.create(&key.namespace, &owner, vec![pod; count], observed).await;
-                Ok(created.error.map(|error| Failure::create(message(&error), Some(error))))
+                let reference = ownership::owner_reference(set);
+                let pod = pods::from_template(&desired.template, &key.namespace, &key.name, reference);
+                let error = self.control.apply(key, &owner, vec![pod; count], &[], &self.expectations).await;
+                Ok(error.map(|error| Failure::create(message(&error), Some(error))))
             }
             Plan::Delete(doomed) => {
-                let uids = doomed.iter().filter_map(|pod| pod.metadata.uid.clone());
-                self.expectations.expect(key, 0, uids);
-                let results = join_all(doomed.iter().map(|pod| async {
-                    let deleted = self.control.delete(&owner, pod).await;
-                    if !matches!(deleted, Ok(true)) {
-                        self.expectations.deletion_observed(key, pod.metadata.uid.as_deref().unwrap_or_default());
-                    }
-                    deleted
-                }));
-                let error = results.await.into_iter().find_map(Result::err);
+                let error = self.control.apply(key, &owner, Vec::new(), &doomed, &self.expectations).await;
                 Ok(error.map(|error| Failure::delete(message(&error), Some(error))))
             }
         }
     }
 
     /// The active pods of all sets with the same owner, which say how crowded nodes are.
-    fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
-        let siblings = match ownership::controller_of(&set.metadata) {
-            Some(owner) => self.sets.indexed(BY_OWNER, &owner.uid),
-            None => vec![Arc::new(set.clone())],
-        };
-        let uids = siblings.iter().filter_map(|sibling| sibling.metadata.uid.clone());
-        uids.flat_map(|uid| self.pods.indexed(BY_CONTROLLER, &uid)).filter(|pod| pods::is_active(pod)).collect()
-    }
-
-    async fn update_status(
-        &self,
-        set: &ReplicaSet,
-        active: &[Arc<Pod>],
-        terminating: usize,
-        failure: Option<&Failure>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let wanted = status::calculate(set, active, terminating, failure, now);
-        if set.status.as_ref() == Some(&wanted) {
-            return Ok(());
-        }
-        let api: Api<ReplicaSet> =
-            Api::namespaced(self.client.clone(), set.metadata.namespace.as_deref().unwrap_or_default());
-        let changed = ReplicaSet { status: Some(wanted), ..set.clone() };
-        let name = set.metadata.name.as_deref().unwrap_or_default();
-        match api.replace_status(name, &PostParams::default(), &changed).await {
-            Err(error) if component_base::client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(|_| ()).map_err(Error::from),
-        }
+    fn related(&self, set: &O) -> Vec<Arc<Pod>> {
+        let own = || vec![Arc::new(set.clone())];
+        let siblings = ownership::controller_of(set.meta()).map(|owner| self.sets.indexed(BY_OWNER, &owner.uid));
+        let siblings = siblings.unwrap_or_else(own);
+        let all = siblings.iter().flat_map(|sibling| children::controlled(&self.pods, sibling.meta()));
+        all.filter(|pod| pods::is_active(pod)).collect()
     }
 }

@@ -1,17 +1,15 @@
 //! Removing bootstrap tokens that have expired.
 
 use async_trait::async_trait;
-use component_base::client::is_not_found;
 use component_base::informer::{Key, Selector, Store};
-use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 
 use super::{NAMESPACE, SECRET_TYPE, Token};
 use crate::context::Context;
+use crate::writes;
 
 struct Cleaner {
     client: Client,
@@ -22,9 +20,7 @@ struct Cleaner {
 pub async fn start(ctx: Context) -> Result<(), Error> {
     let client = ctx.client("token-cleaner").await?;
     let secrets = ctx.informers.get_namespaced::<Secret>(NAMESPACE, Selector::fields(format!("type={SECRET_TYPE}")));
-    let queue = WorkQueue::new();
-    let keys = queue.clone();
-    secrets.on_change(move |change| keys.add(change.key()));
+    let queue = ctx.keys_of(&secrets);
     secrets.synced().await;
     let controller = Cleaner { client, secrets: secrets.store() };
     ctx.run(controller, queue, 1).await;
@@ -47,12 +43,7 @@ impl Controller for Cleaner {
             let left = token.expires.ok().flatten().map(|at| at.duration_since(now));
             return Ok(left.and_then(|d| d.try_into().ok()).map_or(Requeue::No, Requeue::After));
         }
-        let preconditions = Preconditions { uid: secret.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
-        match api.delete(&key.name, &params).await {
-            Err(error) if is_not_found(&error) => Ok(Requeue::No),
-            outcome => outcome.map(|_| Requeue::No).map_err(Error::from),
-        }
+        writes::delete(&Api::<Secret>::namespaced(self.client.clone(), NAMESPACE), &secret.metadata).await?;
+        Ok(Requeue::No)
     }
 }

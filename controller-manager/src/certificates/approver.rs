@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use component_base::client::is_not_found;
+use component_base::client::unless_gone;
 use component_base::informer::{Key, Store};
 use component_base::pki::Csr;
-use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
 use jiff::Timestamp;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -25,15 +24,7 @@ struct Approver {
 
 /// Runs the controller.
 pub async fn start(ctx: Context) -> Result<(), Error> {
-    let client = ctx.client("certificate-controller").await?;
-    let requests = ctx.informers.get::<CertificateSigningRequest>();
-    let queue = WorkQueue::new();
-    let keys = queue.clone();
-    requests.on_change(move |change| keys.add(change.key()));
-    requests.synced().await;
-    let controller = Approver { client, requests: requests.store() };
-    ctx.run(controller, queue, 1).await;
-    Ok(())
+    super::run(ctx, |client, requests| Approver { client, requests }).await
 }
 
 /// A right that lets the requester have the certificate, and what is said when it does.
@@ -123,10 +114,8 @@ impl Approver {
         let approved = with_condition(csr, "Approved", "AutoApproved", ground.message, Timestamp::now());
         let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
         let name = csr.metadata.name.as_deref().unwrap_or_default();
-        match api.replace_subresource("approval", name, &PostParams::default(), &approved).await {
-            Err(error) if is_not_found(&error) => Ok(()),
-            outcome => outcome.map(|_| ()).map_err(Error::from),
-        }
+        unless_gone(api.replace_subresource("approval", name, &PostParams::default(), &approved).await)?;
+        Ok(())
     }
 }
 

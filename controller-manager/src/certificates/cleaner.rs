@@ -3,18 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use component_base::client::is_not_found;
 use component_base::informer::{Key, Store};
 use component_base::pki::Certificate;
-use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 
 use super::{condition, is_issued};
 use crate::context::Context;
+use crate::writes;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Decided requests are kept for this long after the decision.
@@ -29,15 +27,7 @@ struct Cleaner {
 
 /// Runs the controller.
 pub async fn start(ctx: Context) -> Result<(), Error> {
-    let client = ctx.client("certificate-controller").await?;
-    let requests = ctx.informers.get::<CertificateSigningRequest>();
-    let queue = WorkQueue::new();
-    let keys = queue.clone();
-    requests.on_change(move |change| keys.add(change.key()));
-    requests.synced().await;
-    let controller = Cleaner { client, requests: requests.store() };
-    ctx.run(controller, queue, 1).await;
-    Ok(())
+    super::run(ctx, |client, requests| Cleaner { client, requests }).await
 }
 
 fn system_time(time: Option<&Time>) -> Option<SystemTime> {
@@ -72,13 +62,8 @@ impl Controller for Cleaner {
         {
             return Ok(Requeue::After(left));
         }
-        let preconditions = Preconditions { uid: csr.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        match api.delete(&key.name, &params).await {
-            Err(error) if is_not_found(&error) => Ok(Requeue::No),
-            outcome => outcome.map(|_| Requeue::No).map_err(Error::from),
-        }
+        writes::delete(&Api::<CertificateSigningRequest>::all(self.client.clone()), &csr.metadata).await?;
+        Ok(Requeue::No)
     }
 }
 

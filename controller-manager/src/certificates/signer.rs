@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use component_base::client::is_not_found;
+use component_base::client::unless_gone;
 use component_base::informer::{Key, Store};
 use component_base::pki::{Authority, Csr, Usage, Validity};
-use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -38,16 +37,8 @@ pub async fn start(ctx: Context) -> Result<(), Error> {
         ctx.shutdown.cancelled().await;
         return Ok(());
     }
-    let client = ctx.client("certificate-controller").await?;
-    let requests = ctx.informers.get::<CertificateSigningRequest>();
-    let queue = WorkQueue::new();
-    let keys = queue.clone();
-    requests.on_change(move |change| keys.add(change.key()));
-    requests.synced().await;
     let longest = ctx.options.controllers.cluster_signing_duration.0;
-    let controller = Signer { client, requests: requests.store(), authorities, longest };
-    ctx.run(controller, queue, 1).await;
-    Ok(())
+    super::run(ctx, |client, requests| Signer { client, requests, authorities, longest }).await
 }
 
 /// Each signer's authority: its own where one is given, else the common one.
@@ -145,10 +136,8 @@ impl Controller for Signer {
             _ => return Ok(Requeue::No),
         };
         let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        match api.replace_status(&key.name, &PostParams::default(), &changed).await {
-            Err(error) if is_not_found(&error) => Ok(Requeue::No),
-            outcome => outcome.map(|_| Requeue::No).map_err(Error::from),
-        }
+        unless_gone(api.replace_status(&key.name, &PostParams::default(), &changed).await)?;
+        Ok(Requeue::No)
     }
 }
 

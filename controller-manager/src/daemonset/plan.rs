@@ -12,11 +12,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels_of;
 use super::nodes::{self, Fit, fit, node_of};
+use crate::history::POD_LABEL;
 use crate::intstr::{Round, scaled};
 use crate::{ownership, pods};
 
-/// The label that tells the pods of revisions apart.
-pub const HASH_LABEL: &str = "controller-revision-hash";
 /// The older form of that label.
 const GENERATION_LABEL: &str = "pod-template-generation";
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
@@ -51,7 +50,7 @@ pub fn by_node(pods: &[Arc<Pod>]) -> BTreeMap<String, Vec<Arc<Pod>>> {
 
 /// Whether a pod is of this revision.
 pub fn is_updated(pod: &Pod, revision: &str) -> bool {
-    labels_of(pod).and_then(|labels| labels.get(HASH_LABEL)).is_some_and(|hash| hash == revision)
+    labels_of(pod).and_then(|labels| labels.get(POD_LABEL)).is_some_and(|hash| hash == revision)
 }
 
 pub fn min_ready(set: &DaemonSet) -> i32 {
@@ -202,7 +201,7 @@ pub fn pod_for(set: &DaemonSet, node: &str, revision: &str) -> Pod {
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
     let mut pod = pods::from_template(&template, namespace, name, ownership::owner_reference(set));
     let labels = pod.metadata.labels.get_or_insert_default();
-    labels.insert(HASH_LABEL.to_owned(), revision.to_owned());
+    labels.insert(POD_LABEL.to_owned(), revision.to_owned());
     let generation = set.metadata.annotations.as_ref().and_then(|annotations| annotations.get(GENERATION_ANNOTATION));
     if let Some(generation) = generation {
         labels.insert(GENERATION_LABEL.to_owned(), generation.clone());
@@ -248,7 +247,7 @@ pub(crate) mod testing {
     /// A pod of a revision on a node.
     pub fn pod(node: &str, revision: &str, is_ready: bool) -> Arc<Pod> {
         let mut pod = crate::pods::testing::pod(&format!("{node}-{revision}"), node, is_ready.then_some(1));
-        pod.metadata.labels = Some(BTreeMap::from([(HASH_LABEL.to_owned(), revision.to_owned())]));
+        pod.metadata.labels = Some(BTreeMap::from([(POD_LABEL.to_owned(), revision.to_owned())]));
         Arc::new(pod)
     }
 }

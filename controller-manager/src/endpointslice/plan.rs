@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
@@ -34,7 +35,18 @@ pub enum Action {
 }
 
 /// Address family and ports: what all endpoints of a slice share.
-type Group = (&'static str, Vec<Port>);
+pub type Group = (&'static str, Vec<Port>);
+
+/// What all slices of one source have.
+pub struct Frame {
+    /// Their names begin with it.
+    pub name: String,
+    pub namespace: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// Whether, and what their annotations are to be.
+    pub annotations: Option<BTreeMap<String, String>>,
+    pub owner: OwnerReference,
+}
 
 /// Compares a service and its pods with its slices. `zone` gives a node's zone.
 pub fn plan(
@@ -52,13 +64,30 @@ pub fn plan(
             wanted.insert((family, Vec::new()), Vec::new());
         }
     }
+    let frame = Frame {
+        name: service.name_any(),
+        namespace: service.namespace(),
+        labels: labels(service),
+        annotations: None,
+        owner: ownership::owner_reference(service),
+    };
+    distribute(&frame, wanted, existing, max_endpoints)
+}
+
+/// Compares what endpoints there should be with the slices that are there.
+pub fn distribute(
+    frame: &Frame,
+    wanted: BTreeMap<Group, Vec<Endpoint>>,
+    existing: &[Arc<EndpointSlice>],
+    max_endpoints: usize,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut left: Vec<&Arc<EndpointSlice>> =
         existing.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
     for (group, endpoints) in wanted {
         let (own, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|slice| is_of(slice, &group));
         left = rest;
-        actions.extend(fill(service, &group, endpoints, &own, max_endpoints.max(1)));
+        actions.extend(fill(frame, &group, endpoints, &own, max_endpoints.max(1)));
     }
     actions.extend(left.into_iter().map(|slice| Action::Delete(slice.name_any())));
     actions
@@ -162,7 +191,7 @@ fn identity(endpoint: &Endpoint) -> (Option<String>, Vec<String>) {
 
 /// Distributes the endpoints of a group over its slices.
 fn fill(
-    service: &Service,
+    frame: &Frame,
     group: &Group,
     endpoints: Vec<Endpoint>,
     own: &[&Arc<EndpointSlice>],
@@ -197,25 +226,29 @@ fn fill(
     for (index, (slice, stay)) in kept.iter().enumerate() {
         if stay.is_empty() && !(is_placeholder && index == 0) {
             actions.push(Action::Delete(slice.name_any()));
-        } else if let Some(changed) = changed(service, slice, stay) {
+        } else if let Some(changed) = changed(frame, slice, stay) {
             actions.push(Action::Update(Box::new(changed)));
         }
     }
     while !rest.is_empty() || (is_placeholder && kept.is_empty() && actions.is_empty()) {
         let some: Vec<Endpoint> = rest.drain(..max.min(rest.len())).collect();
-        actions.push(Action::Create(Box::new(new_slice(service, group, some))));
+        actions.push(Action::Create(Box::new(new_slice(frame, group, some))));
     }
     actions
 }
 
-fn changed(service: &Service, slice: &EndpointSlice, endpoints: &[Endpoint]) -> Option<EndpointSlice> {
-    let labels = labels(service);
-    if slice.endpoints.as_deref().unwrap_or_default() == endpoints && *slice.labels() == labels {
+fn changed(frame: &Frame, slice: &EndpointSlice, endpoints: &[Endpoint]) -> Option<EndpointSlice> {
+    let is_annotated = frame.annotations.as_ref().is_none_or(|annotations| slice.annotations() == annotations);
+    let is_same = slice.endpoints.as_deref().unwrap_or_default() == endpoints;
+    if is_same && *slice.labels() == frame.labels && is_annotated {
         return None;
     }
     let mut changed = slice.clone();
     changed.endpoints = Some(endpoints.to_vec());
-    changed.metadata.labels = Some(labels);
+    changed.metadata.labels = Some(frame.labels.clone());
+    if let Some(annotations) = &frame.annotations {
+        changed.metadata.annotations = Some(annotations.clone());
+    }
     Some(changed)
 }
 
@@ -229,13 +262,14 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-fn new_slice(service: &Service, (family, ports): &Group, endpoints: Vec<Endpoint>) -> EndpointSlice {
+fn new_slice(frame: &Frame, (family, ports): &Group, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", service.name_any())),
-            namespace: service.namespace(),
-            labels: Some(labels(service)),
-            owner_references: Some(vec![ownership::owner_reference(service)]),
+            generate_name: Some(format!("{}-", frame.name)),
+            namespace: frame.namespace.clone(),
+            labels: Some(frame.labels.clone()),
+            annotations: frame.annotations.clone(),
+            owner_references: Some(vec![frame.owner.clone()]),
             ..ObjectMeta::default()
         },
         address_type: (*family).to_owned(),

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::pods;
@@ -23,14 +22,13 @@ pub enum Plan {
     Delete(Vec<Arc<Pod>>),
 }
 
-/// Compares a set with its active pods. `related` are the active pods of all sets of the same owner.
-pub fn plan(set: &ReplicaSet, active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Plan {
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+/// Compares how many pods are wanted with those that are active. `related` gives the active pods of all sets of the same owner.
+pub fn plan(wanted: i32, active: &[Arc<Pod>], related: impl FnOnce() -> Vec<Arc<Pod>>, now: Timestamp) -> Plan {
     let wanted = usize::try_from(wanted).unwrap_or(0);
     match wanted.checked_sub(active.len()) {
         Some(0) => Plan::Nothing,
         Some(missing) => Plan::Create(missing.min(BURST)),
-        None => Plan::Delete(least_useful(active, related, (active.len() - wanted).min(BURST), now)),
+        None => Plan::Delete(least_useful(active, &related(), (active.len() - wanted).min(BURST), now)),
     }
 }
 
@@ -51,15 +49,8 @@ fn least_useful(active: &[Arc<Pod>], related: &[Arc<Pod>], count: usize, now: Ti
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::ReplicaSetSpec;
-
     use super::*;
     use crate::pods::testing::pod;
-
-    fn set(replicas: i32) -> ReplicaSet {
-        let spec = ReplicaSetSpec { replicas: Some(replicas), ..ReplicaSetSpec::default() };
-        ReplicaSet { spec: Some(spec), ..ReplicaSet::default() }
-    }
 
     fn pods(names: &[(&str, &str)]) -> Vec<Arc<Pod>> {
         names.iter().map(|(name, node)| Arc::new(pod(name, node, Some(1)))).collect()
@@ -69,10 +60,11 @@ mod tests {
     fn the_difference_is_made_or_deleted_within_the_burst() {
         let now = Timestamp::from_second(1000).unwrap();
         let two = pods(&[("a", "n"), ("b", "n")]);
-        assert_eq!(plan(&set(2), &two, &two, now), Plan::Nothing);
-        assert_eq!(plan(&set(5), &two, &two, now), Plan::Create(3));
-        assert_eq!(plan(&set(5000), &two, &two, now), Plan::Create(BURST));
-        assert_eq!(plan(&set(0), &two, &two, now), Plan::Delete(two.clone()));
+        for (wanted, expected) in
+            [(2, Plan::Nothing), (5, Plan::Create(3)), (5000, Plan::Create(BURST)), (0, Plan::Delete(two.clone()))]
+        {
+            assert_eq!(plan(wanted, &two, || two.clone(), now), expected, "{wanted}");
+        }
     }
 
     #[test]
@@ -80,6 +72,6 @@ mod tests {
         let now = Timestamp::from_second(1000).unwrap();
         let own = pods(&[("a", "quiet"), ("b", "crowded")]);
         let related = pods(&[("a", "quiet"), ("b", "crowded"), ("other", "crowded")]);
-        assert_eq!(plan(&set(1), &own, &related, now), Plan::Delete(vec![Arc::clone(&own[1])]));
+        assert_eq!(plan(1, &own, || related, now), Plan::Delete(vec![Arc::clone(&own[1])]));
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::Desired;
 use crate::pods;
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
@@ -37,31 +38,39 @@ fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// The status of a set with these active pods and this number of terminating ones.
+/// What there is.
+pub struct Counts<'a> {
+    /// The pods that are neither over nor going.
+    pub active: &'a [Arc<Pod>],
+    /// How many are going.
+    pub terminating: usize,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The status of a set with these pods, which was `old` before.
 pub fn calculate(
-    set: &ReplicaSet,
-    active: &[Arc<Pod>],
-    terminating: usize,
+    old: &ReplicaSetStatus,
+    generation: Option<i64>,
+    desired: &Desired,
+    counts: &Counts<'_>,
     failure: Option<&Failure>,
-    now: Timestamp,
 ) -> ReplicaSetStatus {
-    let spec = set.spec.clone().unwrap_or_default();
-    let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels =
-        spec.template.and_then(|template| template.metadata).and_then(|meta| meta.labels).unwrap_or_default();
+    let Counts { active, now, .. } = *counts;
+    let template = desired.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
     let labeled = |pod: &&Arc<Pod>| {
         let labels = pod.metadata.labels.as_ref();
-        template_labels.iter().all(|(key, value)| labels.and_then(|all| all.get(key)) == Some(value))
+        template.into_iter().flatten().all(|(key, value)| labels.and_then(|all| all.get(key)) == Some(value))
     };
-    let old = set.status.clone().unwrap_or_default();
+    let available = |pod: &&Arc<Pod>| pods::is_available(pod, desired.min_ready_seconds, now);
     ReplicaSetStatus {
         replicas: count(active.len()),
         fully_labeled_replicas: non_zero(active.iter().filter(labeled).count()),
         ready_replicas: non_zero(active.iter().filter(|pod| pods::is_ready(pod)).count()),
-        available_replicas: non_zero(active.iter().filter(|pod| pods::is_available(pod, min_ready, now)).count()),
-        terminating_replicas: Some(count(terminating)),
-        observed_generation: set.metadata.generation,
-        conditions: conditions(old.conditions, failure, now),
+        available_replicas: non_zero(active.iter().filter(available).count()),
+        terminating_replicas: Some(count(counts.terminating)),
+        observed_generation: generation,
+        conditions: conditions(old.conditions.clone(), failure, now),
     }
 }
 
@@ -94,35 +103,31 @@ fn conditions(
 }
 
 /// When the next ready pod becomes available.
-pub fn next_available(set: &ReplicaSet, active: &[Arc<Pod>], now: Timestamp) -> Option<Duration> {
-    let min_ready = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+pub fn next_available(min_ready: i32, active: &[Arc<Pod>], now: Timestamp) -> Option<Duration> {
     let waits = active.iter().filter_map(|pod| pods::available_in(pod, min_ready, now));
     waits.filter(|wait| !wait.is_zero()).min()
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::ReplicaSetSpec;
-
     use super::*;
     use crate::pods::testing::pod;
 
     #[test]
     fn status_counts_pods_and_keeps_the_first_failure() {
         let now = Timestamp::from_second(100).unwrap();
-        let spec = ReplicaSetSpec { min_ready_seconds: Some(30), ..ReplicaSetSpec::default() };
-        let mut set = ReplicaSet { spec: Some(spec), ..ReplicaSet::default() };
-        set.metadata.generation = Some(4);
+        let desired = Desired { min_ready_seconds: 30, ..Desired::default() };
         let active: Vec<_> =
             [Some(10), Some(90), None].into_iter().map(|since| Arc::new(pod("p", "n", since))).collect();
+        let counts = Counts { active: &active, terminating: 2, now };
+        let calculate = |old: &ReplicaSetStatus, failure| calculate(old, Some(4), &desired, &counts, failure);
         let failure = Failure::create("quota".into(), None);
-        let status = calculate(&set, &active, 2, Some(&failure), now);
+        let status = calculate(&ReplicaSetStatus::default(), Some(&failure));
         assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (3, Some(2), Some(1)));
         assert_eq!((status.terminating_replicas, status.observed_generation), (Some(2), Some(4)));
-        set.status = Some(status.clone());
         let later = Failure::create("another".into(), None);
-        assert_eq!(calculate(&set, &active, 2, Some(&later), now).conditions, status.conditions);
-        assert_eq!(calculate(&set, &active, 2, None, now).conditions, None);
-        assert_eq!(next_available(&set, &active, now), Some(Duration::from_secs(20)));
+        assert_eq!(calculate(&status, Some(&later)).conditions, status.conditions);
+        assert_eq!(calculate(&status, None).conditions, None);
+        assert_eq!(next_available(30, &active, now), Some(Duration::from_secs(20)));
     }
 }
