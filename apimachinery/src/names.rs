@@ -87,6 +87,22 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     errors
 }
 
+/// What stands for a prefix of generated names when it is held to the rule of names: the dash that it may end with, and the
+/// character before, count as one that is allowed.
+pub fn as_prefix(prefix: &str) -> String {
+    let end = prefix.len() > 1 && prefix.ends_with('-');
+    let stem = prefix.char_indices().rev().nth(1).map(|(start, _)| &prefix[..start]);
+    match stem.filter(|_| end) {
+        Some(stem) => format!("{stem}a"),
+        None => prefix.to_owned(),
+    }
+}
+
+/// A DNS subdomain that a suffix may be added to.
+pub fn dns1123_subdomain_prefix(value: &str) -> Vec<String> {
+    dns1123_subdomain(&as_prefix(value))
+}
+
 /// A DNS label that starts with a letter, as RFC 1035 has it.
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
@@ -340,6 +356,12 @@ mod tests {
         assert!(!label_value("-").is_empty() && !dns1035_label("1a").is_empty() && !dns1035_label("").is_empty());
         assert_eq!(port_name("-8080--").len(), 3);
         assert!(!ip("1.2.3").is_empty() && !cidr("10.0.0.0").is_empty() && !env_var_name("a=b").is_empty());
+    }
+
+    #[test]
+    fn a_prefix_may_end_with_a_dash() {
+        assert_eq!((as_prefix("web-").as_str(), as_prefix("-").as_str(), as_prefix("é-").as_str()), ("wea", "-", "a"));
+        assert!(dns1123_subdomain_prefix("a.b-").is_empty() && !dns1123_subdomain_prefix("-a-").is_empty());
     }
 
     #[test]

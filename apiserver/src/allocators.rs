@@ -5,13 +5,17 @@
 //!
 //! Kubernetes documentation, "Service ClusterIP allocation", "Service NodePort".
 
+pub mod node_ports;
 pub mod plan;
 pub mod ports;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::field::{self, Path};
 use apimachinery::{ApiError, meta, time};
+use apiserver_registry::services;
 use apiserver_storage::{Object, Store, Written, keys};
 use serde_json::{Value, json};
 
@@ -22,6 +26,10 @@ use ports::Ports;
 /// How many free addresses are tried at random before the range is walked.
 const RANDOM_TRIES: usize = 16;
 const IP_ADDRESSES: &str = "/registry/ipaddresses/";
+/// What marks addresses that are held for Services, and not by someone else.
+const MANAGED_BY: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
+/// Longer than a request takes: what was taken earlier, and no Service has, is left from one that failed.
+const IN_FLIGHT: Duration = Duration::from_secs(180);
 
 /// Hands out addresses and ports.
 pub struct Allocators {
@@ -30,31 +38,59 @@ pub struct Allocators {
     ports: Ports,
 }
 
-/// What was allocated for a write that is not yet done.
+/// What was taken for a write that is not yet done, and what the write will leave to others.
 pub struct Allocation<'a> {
     allocators: &'a Allocators,
+    owner: Owner,
+    taken: Share,
+    freed: Share,
+    settled: bool,
+}
+
+/// Addresses and node ports.
+#[derive(Debug, Default)]
+struct Share {
     addresses: Vec<String>,
     ports: Vec<u16>,
-    kept: bool,
+}
+
+impl Share {
+    fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.ports.is_empty()
+    }
+}
+
+/// The Service that holds something, and since when its request has been under way.
+struct Owner {
+    namespace: String,
+    name: String,
+    since: i64,
+}
+
+impl Owner {
+    fn of(call: &Call<'_>, name: &str) -> Self {
+        Owner { namespace: call.info.namespace.clone(), name: name.to_owned(), since: time::Moment::now().seconds }
+    }
 }
 
 impl Allocation<'_> {
-    /// The write was done.
-    pub fn keep(mut self) {
-        self.kept = true;
+    /// The write was done: what it left goes back.
+    pub async fn keep(mut self) {
+        self.settled = true;
+        self.allocators.give_back(&self.owner, &self.freed, &[]).await;
     }
 
-    /// The write failed: everything goes back.
+    /// The write failed: what was taken goes back.
     pub async fn release(mut self) {
-        self.kept = true;
-        self.allocators.give_back(&self.addresses, &self.ports).await;
+        self.settled = true;
+        self.allocators.give_back(&self.owner, &self.taken, &self.taken.ports).await;
     }
 }
 
 impl Drop for Allocation<'_> {
     fn drop(&mut self) {
-        if !(self.kept || self.addresses.is_empty() && self.ports.is_empty()) {
-            tracing::debug!(addresses = ?self.addresses, ports = ?self.ports, "an allocation was dropped; repair gives it back");
+        if !(self.settled || self.taken.is_empty() && self.freed.is_empty()) {
+            tracing::debug!(taken = ?self.taken, freed = ?self.freed, "an allocation was dropped; repair settles it");
         }
     }
 }
@@ -69,64 +105,31 @@ impl Allocators {
         self.families.first_address()
     }
 
-    fn nothing(&self) -> Allocation<'_> {
-        Allocation { allocators: self, addresses: Vec::new(), ports: Vec::new(), kept: false }
-    }
-
     fn is_service(call: &Call<'_>) -> bool {
         call.group().is_empty() && call.plural() == "services" && call.info.subresource.is_empty()
     }
 
-    /// Allocates what a new object needs, and writes it into the object.
+    /// Allocates what a Service needs beyond what it has as `old`, and writes it into the object. None for other kinds.
+    ///
+    /// A trial takes nothing.
     ///
     /// # Errors
     /// `Invalid` for an address or a port that is taken or out of range; `InternalError` when none is left.
-    pub async fn create(
-        &self,
-        call: &Call<'_>,
-        service: &mut Value,
-        dry_run: bool,
-    ) -> Result<Allocation<'_>, ApiError> {
-        if !Self::is_service(call) {
-            return Ok(self.nothing());
-        }
-        self.allocate(call, service, None, dry_run).await
-    }
-
-    /// Allocates what a change of an object needs beyond what it has. What it no longer needs is given back by [`Allocators::repair`]:
-    /// the change may still fail, and an address that is given back too early would be given twice.
-    pub async fn update(
-        &self,
-        call: &Call<'_>,
-        service: &mut Value,
-        old: &Value,
-        dry_run: bool,
-    ) -> Result<(), ApiError> {
-        if !Self::is_service(call) {
-            return Ok(());
-        }
-        self.allocate(call, service, Some(old), dry_run).await?.keep();
-        Ok(())
-    }
-
-    /// Gives back what a deleted object had.
-    pub async fn deleted(&self, call: &Call<'_>, object: &Object) {
-        if Self::is_service(call) {
-            let service = object.to_value();
-            self.give_back(&plan::addresses(&service), &plan::node_ports(&service)).await;
-        }
-    }
-
-    async fn allocate(
+    pub async fn allocate(
         &self,
         call: &Call<'_>,
         service: &mut Value,
         old: Option<&Value>,
         dry_run: bool,
-    ) -> Result<Allocation<'_>, ApiError> {
-        let mut allocation = self.nothing();
-        match self.fill(&mut allocation, call, service, old, dry_run).await {
-            Ok(()) => Ok(allocation),
+    ) -> Result<Option<Allocation<'_>>, ApiError> {
+        if !Self::is_service(call) {
+            return Ok(None);
+        }
+        let owner = Owner::of(call, meta::name(service));
+        let (taken, freed) = (Share::default(), Share::default());
+        let mut allocation = Allocation { allocators: self, owner, taken, freed, settled: false };
+        match self.fill(&mut allocation, service, old, dry_run).await {
+            Ok(()) => Ok(Some(allocation)),
             Err(error) => {
                 allocation.release().await;
                 Err(error)
@@ -134,59 +137,60 @@ impl Allocators {
         }
     }
 
+    /// Gives back what a deleted object had.
+    pub async fn deleted(&self, call: &Call<'_>, object: &Object) {
+        if Self::is_service(call) {
+            let service = object.to_value();
+            let had = Share { addresses: plan::addresses(&service), ports: node_ports::of(&service) };
+            self.give_back(&Owner::of(call, object.name()), &had, &[]).await;
+        }
+    }
+
     async fn fill(
         &self,
         allocation: &mut Allocation<'_>,
-        call: &Call<'_>,
         service: &mut Value,
         old: Option<&Value>,
         dry_run: bool,
     ) -> Result<(), ApiError> {
         let name = meta::name(service).to_owned();
-        let invalid = |error: field::Error| ApiError::invalid("", "Service", &name, &[error]);
-        self.families.complete(service, old).map_err(|errors| ApiError::invalid("", "Service", &name, &errors))?;
+        let invalid = |errors: &[field::Error]| ApiError::invalid("", "Service", &name, errors);
+        services::normalize_cluster_ips(service, old);
+        self.families.complete(service, old).map_err(|errors| invalid(&errors))?;
         for wanted in plan::wanted_addresses(service, old) {
             let address = match &wanted {
-                Wanted::Given { index, address } => {
-                    let path = Path::new("spec").child("clusterIPs").index(*index);
-                    let parsed = self
-                        .families
-                        .check(address)
-                        .map_err(|detail| invalid(field::Error::invalid(&path, vec![address.clone()], detail)))?;
-                    if !self.take(call, &name, &parsed.to_string(), dry_run).await? {
-                        let detail = format!("failed to allocate IP {address}: provided IP is already allocated");
-                        return Err(invalid(field::Error::invalid(&path, vec![address.clone()], detail)));
+                Wanted::Given { address, .. } => {
+                    let path = Path::new("spec").child("clusterIPs");
+                    let refused = |why: String| {
+                        let detail = format!("failed to allocate IP {address}: {why}");
+                        invalid(&[field::Error::invalid(&path, service["spec"]["clusterIPs"].clone(), detail)])
+                    };
+                    let parsed = self.families.check(address).map_err(refused)?.to_string();
+                    if !dry_run && !self.take(&allocation.owner, &parsed).await? {
+                        return Err(refused("provided IP is already allocated".into()));
                     }
-                    parsed.to_string()
+                    parsed
                 }
-                Wanted::Any { family, .. } => self.take_any(call, &name, *family, dry_run).await?,
+                Wanted::Any { family, .. } => self.take_any(&allocation.owner, *family, dry_run).await?,
             };
             plan::set_address(service, wanted.index(), &address);
-            allocation.addresses.extend((!dry_run).then_some(address));
+            allocation.taken.addresses.extend((!dry_run).then_some(address));
         }
-        for (index, port) in plan::wanted_ports(service, old) {
-            let path = Path::new("spec").child("ports").index(index).child("nodePort");
-            let taken = self.ports.take(port, dry_run).await?;
-            let taken =
-                taken.map_err(|detail| invalid(field::Error::invalid(&path, port.unwrap_or_default(), detail)))?;
-            plan::set_node_port(service, index, taken);
-            allocation.ports.extend((!dry_run && !allocation.ports.contains(&taken)).then_some(taken));
+        let (filled, ports) = self.ports.allocate(service, old, dry_run).await?;
+        *service = filled;
+        allocation.taken.ports = ports;
+        if let Some(old) = old.filter(|_| !dry_run) {
+            allocation.freed =
+                Share { addresses: plan::freed_addresses(service, old), ports: node_ports::freed(service, old) };
         }
         Ok(())
     }
 
-    async fn take_any(
-        &self,
-        call: &Call<'_>,
-        owner: &str,
-        family: plan::Family,
-        dry_run: bool,
-    ) -> Result<String, ApiError> {
+    async fn take_any(&self, owner: &Owner, family: plan::Family, dry_run: bool) -> Result<String, ApiError> {
         for candidate in self.families.candidates(family, RANDOM_TRIES) {
             let address = candidate.to_string();
-            if self.store.cache().get(&format!("{IP_ADDRESSES}{address}")).is_none()
-                && self.take(call, owner, &address, dry_run).await?
-            {
+            let free = self.store.cache().get(&address_key(&address)).is_none();
+            if free && (dry_run || self.take(owner, &address).await?) {
                 return Ok(address);
             }
         }
@@ -194,69 +198,73 @@ impl Allocators {
     }
 
     /// Takes an address; false when it is taken.
-    async fn take(&self, call: &Call<'_>, owner: &str, address: &str, dry_run: bool) -> Result<bool, ApiError> {
-        let key = format!("{IP_ADDRESSES}{address}");
-        if dry_run {
-            return Ok(self.store.cache().get(&key).is_none());
-        }
-        let object = ip_address(address, &call.info.namespace, owner);
-        Ok(matches!(self.store.create(&key, to_stored(object)?, None).await?, Written::Done(_)))
+    async fn take(&self, owner: &Owner, address: &str) -> Result<bool, ApiError> {
+        let object = ip_address(address, &owner.namespace, &owner.name);
+        Ok(matches!(self.store.create(&address_key(address), to_stored(object)?, None).await?, Written::Done(_)))
     }
 
-    async fn give_back(&self, addresses: &[String], ports: &[u16]) {
-        for address in addresses {
-            if let Err(error) = self.drop_address(address).await {
+    /// `own`: ports that the request took itself.
+    async fn give_back(&self, owner: &Owner, share: &Share, own: &[u16]) {
+        for address in &share.addresses {
+            if let Err(error) = self.drop_address(address, owner).await {
                 tracing::warn!(address, %error, "an address cannot be given back now; repair will");
             }
         }
-        if let Err(error) = self.ports.give_back(ports).await {
-            tracing::warn!(?ports, %error, "node ports cannot be given back now; repair will");
+        if let Err(error) = self.ports.give_back(&share.ports, own, owner.since).await {
+            tracing::warn!(ports = ?share.ports, %error, "node ports cannot be given back now; repair will");
         }
     }
 
-    async fn drop_address(&self, address: &str) -> Result<(), ApiError> {
-        let key = format!("{IP_ADDRESSES}{address}");
-        while let Some(object) = self.store.get_from_etcd(&key).await? {
-            if matches!(self.store.delete(&object).await?, Written::Done(_)) {
+    /// Gives an address back, if it is its owner's still.
+    async fn drop_address(&self, address: &str, owner: &Owner) -> Result<(), ApiError> {
+        while let Some(object) = self.store.get_from_etcd(&address_key(address)).await? {
+            let value = object.to_value();
+            let parent = &value["spec"]["parentRef"];
+            let owned = parent["namespace"] == owner.namespace.as_str() && parent["name"] == owner.name.as_str();
+            if !owned || matches!(self.store.delete(&object).await?, Written::Done(_)) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Makes what is allocated equal to what the Services have: after a crash, or a change behind the server's back.
+    /// Makes what is allocated equal to what the Services have: after a crash, or a change behind the server's back. What a request
+    /// under way has taken stays.
     pub async fn repair(&self) -> Result<(), ApiError> {
         self.store.consistent().await?;
         let snapshot = self.store.cache().snapshot();
         let services: Vec<Arc<Object>> = snapshot.range(&keys::builtin_prefix("", "services"), None).cloned().collect();
-        let mut used = std::collections::HashSet::new();
-        let mut ports = Vec::new();
+        let (mut used, mut ports) = (HashSet::new(), Vec::new());
         for service in &services {
             let value = service.to_value();
             for address in plan::addresses(&value) {
-                let key = format!("{IP_ADDRESSES}{address}");
-                if snapshot.get(&key).is_none() {
-                    let object = ip_address(&address, service.namespace(), service.name());
-                    let written = self.store.create(&key, to_stored(object)?, None).await?;
-                    tracing::info!(
-                        address,
-                        created = matches!(written, Written::Done(_)),
-                        "the address of a service was not allocated"
-                    );
+                if snapshot.get(&address_key(&address)).is_none() {
+                    self.hold(&address, service).await?;
                 }
                 used.insert(address);
             }
-            ports.extend(plan::node_ports(&value));
+            ports.extend(node_ports::of(&value));
         }
-        for held in snapshot.range(IP_ADDRESSES, None).filter(|held| !used.contains(held.name())) {
-            // A Service that is being created holds its address before it is there itself.
-            if is_old(held) {
-                self.drop_address(held.name()).await?;
-                tracing::info!(address = held.name(), "an allocated address that no service has was given back");
-            }
+        for held in snapshot.range(IP_ADDRESSES, None).filter(|held| !used.contains(held.name()) && is_left(held)) {
+            // As it was in the snapshot: whoever has it now keeps it.
+            let given_back = matches!(self.store.delete(held).await?, Written::Done(_));
+            tracing::info!(address = held.name(), given_back, "an address is allocated that no service has");
         }
-        self.ports.reset(&ports).await
+        self.ports.repair(&ports, IN_FLIGHT).await
     }
+
+    /// Takes an address for the Service that has it.
+    async fn hold(&self, address: &str, service: &Object) -> Result<(), ApiError> {
+        let object = ip_address(address, service.namespace(), service.name());
+        let written = self.store.create(&address_key(address), to_stored(object)?, None).await?;
+        let created = matches!(written, Written::Done(_));
+        tracing::info!(address, created, "the address of a service was not allocated");
+        Ok(())
+    }
+}
+
+fn address_key(address: &str) -> String {
+    format!("{IP_ADDRESSES}{address}")
 }
 
 fn ip_address(address: &str, namespace: &str, name: &str) -> Value {
@@ -265,15 +273,17 @@ fn ip_address(address: &str, namespace: &str, name: &str) -> Value {
         "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
         "metadata": {
             "name": address, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": time::now_rfc3339(),
-            "labels": {"ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
+            "labels": {"ipaddress.kubernetes.io/ip-family": family, (MANAGED_BY.0): MANAGED_BY.1},
         },
-        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+        "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
     })
 }
 
-/// Whether an object was created a minute ago or earlier.
-fn is_old(object: &Object) -> bool {
+/// Whether an address is held for a Service, and was taken longer ago than a request takes.
+fn is_left(object: &Object) -> bool {
+    let managed = object.to_value()["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1;
     let created = object.text(&["metadata", "creationTimestamp"]);
     let created = created.and_then(|text| time::Moment::parse(&text));
-    created.is_none_or(|created| time::Moment::now().seconds - created.seconds > 60)
+    let age = created.map(|created| time::Moment::now().seconds - created.seconds);
+    managed && age.is_none_or(|age| age > IN_FLIGHT.as_secs() as i64)
 }

@@ -76,9 +76,8 @@ pub fn pod_spec(spec: &mut Value) {
     set_empty(spec, "schedulerName", "default-scheduler");
     service_account(spec);
     omit_zero(spec, &["hostNetwork", "hostPID", "hostIPC"]);
-    let host_network = spec["hostNetwork"].as_bool() == Some(true);
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        each(spec, list, |container| self::container(container, host_network));
+        each(spec, list, container);
     }
     each(spec, "volumes", volume);
     resource_list(spec.get_mut("overhead"));
@@ -96,19 +95,30 @@ fn service_account(spec: &mut Value) {
     }
 }
 
-fn container(container: &mut Value, host_network: bool) {
+/// In the host's network a container's ports are the host's. Only pods say so, not their templates.
+pub fn host_ports(spec: &mut Value) {
+    if spec["hostNetwork"].as_bool() != Some(true) {
+        return;
+    }
+    for list in ["containers", "initContainers"] {
+        each(spec, list, |container| {
+            each(container, "ports", |port| {
+                let number = port["containerPort"].clone();
+                if !number.is_null() {
+                    set_empty(port, "hostPort", number);
+                }
+            });
+        });
+    }
+}
+
+fn container(container: &mut Value) {
     let policy = pull_policy(container["image"].as_str().unwrap_or(""));
     set_empty(container, "imagePullPolicy", policy);
     set_empty(container, "terminationMessagePath", "/dev/termination-log");
     set_empty(container, "terminationMessagePolicy", "File");
     set(container, "resources", json!({}));
-    each(container, "ports", |port| {
-        set_empty(port, "protocol", "TCP");
-        if host_network {
-            let number = port["containerPort"].clone();
-            set_empty(port, "hostPort", number);
-        }
-    });
+    each(container, "ports", |port| set_empty(port, "protocol", "TCP"));
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = at(container, &[probe]) {
             self::probe(probe);

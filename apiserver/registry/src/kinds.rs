@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod networking;
 pub mod persistent_volume;
 pub mod pod;
+pub mod pod_creation;
 pub mod pod_subresources;
 pub mod quota;
 pub mod rbac;

@@ -22,6 +22,13 @@ pub mod subresources {
     pub use crate::kinds::small::validate_approval;
 }
 
+/// What allocating the addresses and node ports of Services needs to know of their rules.
+pub mod services {
+    pub use crate::kinds::service::{
+        keep_allocated, needs_health_check, normalize_cluster_ips, validate_cluster_ip_fields,
+    };
+}
+
 pub use kinds::pod::qos_class;
 pub use strategy::Strategy;
 pub use table::{custom, strategy};

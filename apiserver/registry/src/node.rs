@@ -20,6 +20,7 @@ enum Segment {
     Field(&'static str),
     Index(usize),
     Key(Box<str>),
+    Name(Box<str>),
 }
 
 /// What one validation shares: the paths in use and the failures found.
@@ -79,6 +80,11 @@ impl<'a> Node<'a> {
     /// A field of this object.
     pub fn get(self, field: &'static str) -> Node<'a> {
         self.step(Segment::Field(field), self.value.get(field).unwrap_or(&NULL))
+    }
+
+    /// The entry of this map, at `path.key` (Kubernetes reports some maps so).
+    pub fn child(self, key: &str) -> Node<'a> {
+        self.step(Segment::Name(key.into()), self.value.get(key).unwrap_or(&NULL))
     }
 
     /// The entry of this map, at `path[key]`.
@@ -174,6 +180,7 @@ impl<'a> Node<'a> {
             Segment::Field(name) => path.child(name),
             Segment::Index(i) => path.index(*i),
             Segment::Key(key) => path.key(key),
+            Segment::Name(name) => path.child(name),
         })
     }
 
@@ -209,6 +216,11 @@ impl<'a> Node<'a> {
 
     pub fn not_supported(self, supported: &[&str]) {
         self.report(Error::not_supported(&self.path(), self.value.clone(), supported));
+    }
+
+    /// Not supported, showing another value than the one that stands there.
+    pub fn not_supported_value(self, value: impl Into<Value>, supported: &[&str]) {
+        self.report(Error::not_supported(&self.path(), value, supported));
     }
 
     pub fn forbidden(self, detail: &str) {

@@ -1,6 +1,7 @@
 //! Rules that more than one kind shares.
 
 pub mod affinity;
+pub mod annotations;
 pub mod cel;
 pub mod container;
 pub mod cron;
@@ -19,3 +20,4 @@ pub mod template;
 pub mod tolerations;
 pub mod volume;
 pub mod webhook;
+pub mod windows;

@@ -58,6 +58,8 @@ pub struct Kind {
     /// A status about to replace another.
     pub status: fn(Node<'_>, &Value),
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// How often the parts of an object that is updated are looked at.
+    pub looks: Looks,
     /// Whether the kind counts its generations.
     pub generation: bool,
     /// Whether a change of annotations is a new generation too.
@@ -70,6 +72,31 @@ pub struct Kind {
     pub unconditional_update: bool,
     pub grace: fn(&Value, Option<i64>) -> Option<i64>,
     pub fields: fn(&Value) -> Vec<(&'static str, String)>,
+}
+
+/// How often Kubernetes looks at the parts of an object that is updated. It reports what is wrong with them as often.
+#[derive(Clone, Copy)]
+pub struct Looks {
+    /// At what the update does to the metadata, beyond the look that every update gets.
+    pub metadata_update: bool,
+    /// At the metadata as those of a new object, beyond that look too.
+    pub metadata: usize,
+    /// At the object, with `validate`; none where the update is refused for its `transition` already.
+    pub object: Object,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    Once,
+    Twice,
+    UnlessRefused,
+}
+
+impl Looks {
+    /// The update of the metadata and the object, once each.
+    pub const ONCE: Looks = Looks { metadata_update: true, metadata: 0, object: Object::Once };
+    /// The whole of a new object's checks too.
+    pub const AS_NEW: Looks = Looks { metadata: 1, ..Self::ONCE };
 }
 
 impl Kind {
@@ -88,6 +115,7 @@ impl Kind {
         transition: |_, _| {},
         status: |_, _| {},
         warnings: |_, _| Vec::new(),
+        looks: Looks::ONCE,
         generation: false,
         generation_of_annotations: false,
         generation_of_labels: false,
@@ -159,6 +187,18 @@ impl Row {
         }
     }
 
+    /// The metadata of an update is looked at for all kinds, and by most kinds once more.
+    fn metadata_of_update(&self, root: Node<'_>, old: &Value, again: bool) {
+        if !self.kind.has_metadata {
+            return;
+        }
+        let metadata = root.get("metadata");
+        meta::validate(metadata, self.is_namespaced(root.value), names::path_segment);
+        for _ in 0..=usize::from(again) {
+            meta::validate_update(metadata, &old["metadata"]);
+        }
+    }
+
     /// System fields a client left out, or may not set.
     fn keep_system_metadata(obj: &mut Value, old: &Value) {
         for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
@@ -219,16 +259,26 @@ impl Strategy for Row {
     }
 
     fn validate_update(&self, obj: &Value, old: &Value) -> ErrorList {
+        let looks = self.kind.looks;
         collect(obj, |root| {
-            meta::validate_update(root.get("metadata"), &old["metadata"]);
-            (self.kind.validate)(root);
+            self.metadata_of_update(root, old, looks.metadata_update);
+            for _ in 0..looks.metadata {
+                meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name);
+            }
+            let before = root.errors_so_far();
             (self.kind.transition)(root, old);
+            if looks.object != Object::UnlessRefused || root.errors_so_far() == before {
+                (self.kind.validate)(root);
+            }
+            if looks.object == Object::Twice {
+                (self.kind.validate)(root);
+            }
         })
     }
 
     fn validate_status_update(&self, obj: &Value, old: &Value) -> ErrorList {
         collect(obj, |root| {
-            meta::validate_update(root.get("metadata"), &old["metadata"]);
+            self.metadata_of_update(root, old, true);
             (self.kind.status)(root, old);
         })
     }

@@ -56,6 +56,10 @@ fn create(place: &Place, body: &Value) -> Result<Value, ApiError> {
     }
     schema::apply_defaults(ty, &mut obj);
     let strategy = strategy(&place.group, &place.resource);
+    if place.resource == "pods" && obj["spec"].is_object() {
+        // As admission has it.
+        obj["spec"]["serviceAccountName"] = json!("default");
+    }
     strategy.default(&mut obj);
     strategy.prepare_for_create(&mut obj);
     let errors = strategy.validate(&obj);

@@ -1,8 +1,12 @@
-//! What a Service needs of addresses and ports, as pure functions of the object.
+//! What a Service needs of addresses, as pure functions of the object: which families, and which addresses to take and to give
+//! back.
+//!
+//! KEP-563, IPv4/IPv6 dual-stack.
 
 use std::net::IpAddr;
 
 use apimachinery::field::{Error, ErrorList, Path};
+use apiserver_registry::services;
 use ipnet::IpNet;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -28,6 +32,13 @@ impl Family {
 
     fn parse(name: &str) -> Self {
         if name == "IPv6" { Family::V6 } else { Family::V4 }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        }
     }
 }
 
@@ -98,62 +109,146 @@ impl Families {
         })
     }
 
-    /// Fills `ipFamilies`, `ipFamilyPolicy` and the pair `clusterIP`/`clusterIPs` (KEP-563).
+    /// Fills `ipFamilies` and `ipFamilyPolicy`, and finds that the cluster cannot give what is asked for.
+    ///
+    /// # Errors
+    /// What is wrong with the fields that say which addresses the Service has. Nothing else of it is looked at then.
     pub fn complete(&self, service: &mut Value, old: Option<&Value>) -> Result<(), ErrorList> {
-        let spec = &mut service["spec"];
-        if spec["type"] == "ExternalName" {
+        if service["spec"]["type"] == "ExternalName" || old.is_some_and(|old| keeps_dual_stack(service, old)) {
             return Ok(());
         }
-        if let Some(old) = old.map(|old| &old["spec"]).filter(|old| old["type"] != "ExternalName") {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if spec[field].is_null() && !old[field].is_null() {
-                    spec[field] = old[field].clone();
+        let own = old.map(|old| &old["spec"]["ipFamilyPolicy"]).filter(|policy| !policy.is_null());
+        let spec = &mut service["spec"];
+        if spec["ipFamilyPolicy"].is_null() {
+            spec["ipFamilyPolicy"] = match own {
+                Some(policy) => policy.clone(),
+                None if is_headless_alone(spec) => "RequireDualStack".into(),
+                None => "SingleStack".into(),
+            };
+        }
+        refuse(services::validate_cluster_ip_fields(service))?;
+        let spec = &mut service["spec"];
+        let mut errors = old.map(|old| release_second(spec, &old["spec"])).unwrap_or_default();
+        errors.extend(self.infer_families(spec));
+        refuse(errors)?;
+        let alone = is_headless_alone(spec);
+        if !alone {
+            refuse(self.configured(spec))?;
+        }
+        self.add_families(spec, alone);
+        Ok(())
+    }
+
+    /// The families of the addresses that are given.
+    fn infer_families(&self, spec: &mut Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let path = Path::new("spec");
+        let (ips, mut families) = (texts(&spec["clusterIPs"]), texts(&spec["ipFamilies"]));
+        if spec["ipFamilyPolicy"] == "SingleStack" {
+            for (what, list) in [("cluster IPs", &ips), ("IP families", &families)] {
+                if list.len() == 2 {
+                    let detail =
+                        format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
+                    errors.push(Error::invalid(&path.child("ipFamilyPolicy"), "SingleStack", detail));
                 }
             }
         }
-        let given: Vec<String> = match (&spec["clusterIPs"], spec["clusterIP"].as_str()) {
-            (Value::Array(all), _) if !all.is_empty() => {
-                all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        for (index, address) in ips.iter().enumerate().skip(families.len()) {
+            let Ok(address) = address.parse().map(Family::of) else { continue };
+            if self.range(address).is_some() {
+                families.push(address.name().to_owned());
+            } else {
+                let detail = format!("{} is not configured on this cluster", address.name());
+                errors.push(Error::invalid(&path.child("clusterIPs").index(index), ips.clone(), detail));
             }
-            (_, Some(one)) if !one.is_empty() => vec![one.to_owned()],
-            _ => Vec::new(),
-        };
-        let policy = spec["ipFamilyPolicy"].as_str().unwrap_or("SingleStack").to_owned();
-        let mut families: Vec<Family> = match &spec["ipFamilies"] {
-            Value::Array(all) if !all.is_empty() => all.iter().filter_map(Value::as_str).map(Family::parse).collect(),
-            _ => given.iter().filter_map(|ip| ip.parse().ok()).map(Family::of).collect(),
-        };
-        if families.is_empty() {
-            families.push(Family::of(self.0[0].network()));
         }
-        let path = Path::new("spec").child("ipFamilies");
-        let headless_alone =
-            given.first().is_some_and(|ip| ip == "None") && spec["selector"].as_object().is_none_or(|s| s.is_empty());
-        if let Some(missing) = families.iter().find(|family| self.range(**family).is_none() && !headless_alone) {
-            return Err(vec![Error::invalid(&path.index(0), missing.name(), "not configured on this cluster")]);
+        if !families.is_empty() {
+            spec["ipFamilies"] = families.into();
         }
-        if policy == "RequireDualStack" && self.0.len() < 2 && !headless_alone {
-            let path = Path::new("spec").child("ipFamilyPolicy");
-            return Err(vec![Error::invalid(&path, policy, "this cluster is not configured for dual-stack services")]);
-        }
-        if policy != "SingleStack" && families.len() == 1 && self.0.len() == 2 {
-            families.push(if families[0] == Family::V4 { Family::V6 } else { Family::V4 });
-        }
-        spec["ipFamilyPolicy"] = policy.into();
-        spec["ipFamilies"] = families.iter().map(|family| Value::from(family.name())).collect();
-        if let Some(first) = given.first() {
-            spec["clusterIP"] = first.as_str().into();
-            spec["clusterIPs"] = json!(given);
-        }
-        Ok(())
+        errors
     }
+
+    /// Whether the cluster has what the Service says it must have.
+    fn configured(&self, spec: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let path = Path::new("spec");
+        if spec["ipFamilyPolicy"] == "RequireDualStack" && self.0.len() < 2 {
+            let detail = "this cluster is not configured for dual-stack services";
+            errors.push(Error::invalid(&path.child("ipFamilyPolicy"), "RequireDualStack", detail));
+        }
+        for (index, family) in texts(&spec["ipFamilies"]).into_iter().enumerate() {
+            if self.range(Family::parse(&family)).is_none() {
+                let at = path.child("ipFamilies").index(index);
+                errors.push(Error::invalid(&at, family, "not configured on this cluster"));
+            }
+        }
+        errors
+    }
+
+    /// The primary family where none is named, and the other one where both are wanted and can be had. A Service without addresses
+    /// of its own and without a selector can have those that the cluster has not.
+    fn add_families(&self, spec: &mut Value, alone: bool) {
+        let mut families = texts(&spec["ipFamilies"]);
+        if families.is_empty() {
+            families.push(Family::of(self.0[0].network()).name().to_owned());
+        }
+        if families.len() == 1 && spec["ipFamilyPolicy"] != "SingleStack" && (alone || self.0.len() == 2) {
+            families.push(Family::parse(&families[0]).other().name().to_owned());
+        }
+        spec["ipFamilies"] = families.into();
+    }
+}
+
+fn refuse(errors: ErrorList) -> Result<(), ErrorList> {
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// A headless Service whose endpoints are written by someone else.
+fn is_headless_alone(spec: &Value) -> bool {
+    spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(|selector| selector.is_empty())
+}
+
+fn is_headless(spec: &Value) -> bool {
+    spec["clusterIPs"][0] == "None"
+}
+
+/// A Service that prefers two families keeps what it has until it says otherwise, whatever the cluster's ranges are now.
+fn keeps_dual_stack(service: &Value, old: &Value) -> bool {
+    let (spec, old) = (&service["spec"], &old["spec"]);
+    let prefers = |spec: &Value| spec["ipFamilyPolicy"] == "PreferDualStack";
+    let same = |field: &str| texts(&spec[field]) == texts(&old[field]);
+    prefers(spec)
+        && (prefers(old) || old["ipFamilyPolicy"].is_null())
+        && spec["type"] == old["type"]
+        && same("clusterIPs")
+        && same("ipFamilies")
+}
+
+/// Who asks for one family gives the second one back. Who takes one away without saying so is asked to.
+fn release_second(spec: &mut Value, old: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let single = spec["ipFamilyPolicy"] == "SingleStack";
+    for (field, what) in [("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")] {
+        let (now, before) = (texts(&spec[field]), texts(&old[field]));
+        if single && now.len() > 1 && now == before {
+            spec[field] = json!([now[0]]);
+        } else if !single && !now.is_empty() && now.len() < before.len() {
+            let path = Path::new("spec").child("ipFamilyPolicy");
+            let detail = format!("must be 'SingleStack' to release the secondary {what}");
+            errors.push(Error::invalid(&path, spec["ipFamilyPolicy"].clone(), detail));
+        }
+    }
+    errors
 }
 
 /// The addresses that a Service has.
 pub fn addresses(service: &Value) -> Vec<String> {
     let spec = &service["spec"];
-    let all = spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut found: Vec<String> = all.map(str::to_owned).collect();
+    let mut found = texts(&spec["clusterIPs"]);
     if found.is_empty() {
         found.extend(spec["clusterIP"].as_str().map(str::to_owned));
     }
@@ -161,33 +256,35 @@ pub fn addresses(service: &Value) -> Vec<String> {
     found
 }
 
-/// The node ports that a Service has.
-pub fn node_ports(service: &Value) -> Vec<u16> {
-    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-    let mut found: Vec<u16> =
-        ports.filter_map(|port| port["nodePort"].as_u64()).filter(|port| *port > 0).map(|port| port as u16).collect();
-    found.extend(service["spec"]["healthCheckNodePort"].as_u64().filter(|port| *port > 0).map(|port| port as u16));
-    found
-}
-
-/// The addresses to allocate for a (completed) Service that had those of `old`.
+/// The addresses to take for a (completed) Service that was `old`.
 pub fn wanted_addresses(service: &Value, old: Option<&Value>) -> Vec<Wanted> {
     let spec = &service["spec"];
-    let headless = spec["clusterIP"] == "None";
-    if headless || spec["type"] == "ExternalName" {
-        return Vec::new();
-    }
-    let had = old.map(addresses).unwrap_or_default();
-    let given: Vec<&str> = spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let families = spec["ipFamilies"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    families
-        .enumerate()
-        .filter_map(|(index, family)| match given.get(index).filter(|address| !address.is_empty()) {
-            Some(address) if had.iter().any(|h| h == address) => None,
-            Some(address) => Some(Wanted::Given { index, address: (*address).to_owned() }),
-            None => Some(Wanted::Any { index, family: Family::parse(family) }),
-        })
-        .collect()
+    let families = texts(&spec["ipFamilies"]);
+    let external = |spec: &Value| spec["type"] == "ExternalName";
+    let first = match old.map(|old| &old["spec"]) {
+        _ if external(spec) || is_headless(spec) => return Vec::new(),
+        Some(old) if !external(old) => {
+            let upgraded = !is_headless(old) && texts(&old["ipFamilies"]).len() == 1 && families.len() == 2;
+            if !upgraded {
+                return Vec::new();
+            }
+            1
+        }
+        _ => 0,
+    };
+    let given = texts(&spec["clusterIPs"]);
+    let wanted = |(index, family): (usize, String)| match given.get(index).filter(|address| !address.is_empty()) {
+        Some(address) => Wanted::Given { index, address: address.clone() },
+        None => Wanted::Any { index, family: Family::parse(&family) },
+    };
+    families.into_iter().enumerate().skip(first).map(wanted).collect()
+}
+
+/// The addresses that a change of a Service leaves to others.
+pub fn freed_addresses(service: &Value, old: &Value) -> Vec<String> {
+    let now = addresses(service);
+    let external = service["spec"]["type"] == "ExternalName";
+    addresses(old).into_iter().filter(|address| external || !now.contains(address)).collect()
 }
 
 /// Writes an allocated address.
@@ -205,41 +302,6 @@ pub fn set_address(service: &mut Value, index: usize, address: &str) {
     }
 }
 
-fn needs_node_ports(spec: &Value) -> bool {
-    match spec["type"].as_str() {
-        Some("NodePort") => true,
-        Some("LoadBalancer") => spec["allocateLoadBalancerNodePorts"] != false,
-        _ => false,
-    }
-}
-
-/// The node ports to allocate: the index of the port, and the number where the client gives one. A port of the same number and
-/// another protocol shares its node port.
-pub fn wanted_ports(service: &Value, old: Option<&Value>) -> Vec<(usize, Option<u16>)> {
-    let needs = needs_node_ports(&service["spec"]);
-    let had = old.map(node_ports).unwrap_or_default();
-    let mut seen = Vec::new();
-    let ports = service["spec"]["ports"].as_array().into_iter().flatten().enumerate();
-    ports
-        .filter_map(|(index, port)| {
-            let given = port["nodePort"].as_u64().filter(|number| *number > 0).map(|number| number as u16);
-            match given {
-                Some(number) if had.contains(&number) || seen.contains(&number) => None,
-                Some(number) => {
-                    seen.push(number);
-                    Some((index, Some(number)))
-                }
-                None => needs.then_some((index, None)),
-            }
-        })
-        .collect()
-}
-
-/// Writes an allocated node port.
-pub fn set_node_port(service: &mut Value, index: usize, port: u16) {
-    service["spec"]["ports"][index]["nodePort"] = port.into();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,10 +310,22 @@ mod tests {
         Families(ranges.iter().map(|range| range.parse().expect("a range")).collect())
     }
 
+    fn completed(ranges: &[&str], spec: Value, old: Option<Value>) -> Result<Value, Vec<String>> {
+        let mut service = json!({"spec": spec});
+        let old = old.map(|spec| json!({"spec": spec}));
+        match families(ranges).complete(&mut service, old.as_ref()) {
+            Ok(()) => Ok(service["spec"].take()),
+            Err(errors) => Err(errors.into_iter().map(|e| e.field).collect()),
+        }
+    }
+
+    const ONE: &[&str] = &["10.96.0.0/12"];
+    const TWO: &[&str] = &["10.96.0.0/12", "fd00::/108"];
+
     #[test]
     fn a_service_gets_the_primary_family() {
         let mut service = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80}]}});
-        families(&["10.96.0.0/12"]).complete(&mut service, None).expect("complete");
+        families(ONE).complete(&mut service, None).expect("complete");
         assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4"]));
         assert_eq!(wanted_addresses(&service, None), [Wanted::Any { index: 0, family: Family::V4 }]);
         set_address(&mut service, 0, "10.96.0.9");
@@ -261,11 +335,61 @@ mod tests {
 
     #[test]
     fn headless_and_external_services_get_no_address() {
-        for spec in [json!({"clusterIP": "None"}), json!({"type": "ExternalName", "externalName": "x"})] {
+        for spec in
+            [json!({"clusterIP": "None", "clusterIPs": ["None"]}), json!({"type": "ExternalName", "externalName": "x"})]
+        {
             let mut service = json!({"spec": spec});
-            families(&["10.96.0.0/12"]).complete(&mut service, None).expect("complete");
+            families(ONE).complete(&mut service, None).expect("complete");
             assert!(wanted_addresses(&service, None).is_empty());
         }
+    }
+
+    #[test]
+    fn families_are_those_of_the_addresses_and_of_the_policy() {
+        let list = |spec: Value| completed(TWO, spec, None).map(|spec| spec["ipFamilies"].clone());
+        let given = json!({"clusterIP": "fd00::9", "clusterIPs": ["fd00::9"]});
+        assert_eq!(list(given), Ok(json!(["IPv6"])));
+        assert_eq!(list(json!({"ipFamilyPolicy": "PreferDualStack"})), Ok(json!(["IPv4", "IPv6"])));
+        assert_eq!(list(json!({"ipFamilies": ["IPv6"]})), Ok(json!(["IPv6"])));
+        let alone = completed(ONE, json!({"clusterIP": "None", "clusterIPs": ["None"]}), None).expect("complete");
+        assert_eq!(alone["ipFamilyPolicy"], "RequireDualStack");
+        assert_eq!(alone["ipFamilies"], json!(["IPv4", "IPv6"]));
+    }
+
+    #[test]
+    fn what_the_cluster_cannot_give_is_refused() {
+        let fields = |spec: Value| completed(ONE, spec, None).expect_err("refused");
+        assert_eq!(fields(json!({"ipFamilyPolicy": "RequireDualStack"})), ["spec.ipFamilyPolicy"]);
+        assert_eq!(fields(json!({"ipFamilies": ["IPv6"]})), ["spec.ipFamilies[0]"]);
+        assert_eq!(fields(json!({"clusterIP": "fd00::9", "clusterIPs": ["fd00::9"]})), ["spec.clusterIPs[0]"]);
+        assert_eq!(
+            fields(json!({"ipFamilies": ["x", "x"]})),
+            ["spec.ipFamilies[0]", "spec.ipFamilies[1]", "spec.ipFamilies[1]"]
+        );
+        assert_eq!(fields(json!({"clusterIPs": ["10.96.0.9"]})), ["spec.clusterIPs"]);
+    }
+
+    #[test]
+    fn a_second_family_comes_and_goes() {
+        let one = json!({"type": "ClusterIP", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"});
+        let mut asked = one.clone();
+        asked["ipFamilyPolicy"] = json!("RequireDualStack");
+        let two = completed(TWO, asked, Some(one.clone())).expect("complete");
+        let (service, old) = (json!({"spec": two}), json!({"spec": one}));
+        assert_eq!(wanted_addresses(&service, Some(&old)), [Wanted::Any { index: 1, family: Family::V6 }]);
+
+        let mut both = two.clone();
+        both["clusterIPs"] = json!(["10.96.0.9", "fd00::9"]);
+        let mut asked = both.clone();
+        asked["ipFamilyPolicy"] = json!("SingleStack");
+        let single = completed(TWO, asked, Some(both.clone())).expect("complete");
+        assert_eq!((&single["clusterIPs"], &single["ipFamilies"]), (&json!(["10.96.0.9"]), &json!(["IPv4"])));
+        assert_eq!(freed_addresses(&json!({"spec": single}), &json!({"spec": both})), ["fd00::9"]);
+
+        let mut silent = both.clone();
+        silent["clusterIPs"] = json!(["10.96.0.9"]);
+        assert_eq!(completed(TWO, silent, Some(both)), Err(vec!["spec.ipFamilyPolicy".to_owned()]));
     }
 
     #[test]
@@ -277,14 +401,5 @@ mod tests {
         assert_eq!(all, expected);
         assert!(families.check("10.0.0.0").is_err() && families.check("10.0.0.7").is_err());
         assert!(families.check("10.0.0.3").is_ok() && families.check("11.0.0.1").is_err());
-    }
-
-    #[test]
-    fn node_ports_are_wanted_where_the_type_has_them() {
-        let service = json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2, "nodePort": 30001}]}});
-        assert_eq!(wanted_ports(&service, None), [(0, None), (1, Some(30001))]);
-        let old = json!({"spec": {"ports": [{"port": 2, "nodePort": 30001}]}});
-        assert_eq!(wanted_ports(&service, Some(&old)), [(0, None)]);
-        assert!(wanted_ports(&json!({"spec": {"type": "ClusterIP", "ports": [{"port": 1}]}}), None).is_empty());
     }
 }

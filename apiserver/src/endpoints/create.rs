@@ -7,7 +7,7 @@ use apiserver_admission::{Attributes, Operation};
 use apiserver_storage::{Object, Written};
 use serde_json::Value;
 
-use super::write::{Call, dry, to_stored};
+use super::write::{Call, dry, settle, to_stored};
 use crate::managed::{self, Writer};
 
 /// How many names are tried for an object with a `generateName`.
@@ -52,17 +52,11 @@ impl Call<'_> {
         let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
         self.server.admission.admit(&attributes, &mut value, None).await?;
         self.served.strategy.default(&mut value);
-        let allocation = self.server.allocators.create(self, &mut value, dry_run).await?;
-        match self.store_new(value, &attributes, dry_run).await {
-            Ok(object) => {
-                allocation.keep();
-                Ok(object)
-            }
-            Err(error) => {
-                allocation.release().await;
-                Err(error)
-            }
-        }
+        // Before anything else is looked at: what cannot be had is all that is reported then.
+        let allocation = self.server.allocators.allocate(self, &mut value, None, dry_run).await?;
+        let stored = self.store_new(value, &attributes, dry_run).await;
+        settle(allocation, stored.is_ok()).await;
+        stored
     }
 
     /// Prepares, checks and writes an admitted object.

@@ -183,7 +183,7 @@ impl Call<'_> {
     }
 
     /// What a delete does to an object: marks it, or removes it. Pure but for the clock.
-    fn plan_delete(&self, mut object: Value, options: &Options) -> Result<Change, ApiError> {
+    fn plan_delete(&self, mut object: Value, options: &Options) -> Result<Change<'static>, ApiError> {
         if self.plural() == "namespaces" {
             return self.plan_namespace(object);
         }
@@ -193,11 +193,11 @@ impl Call<'_> {
         let marked = meta::deletion_timestamp(&object).is_some();
         if let Some(grace) = grace.filter(|grace| *grace > 0) {
             if marked && meta::deletion_grace_period_seconds(&object).is_some_and(|left| left <= grace) && !changed {
-                return Ok(Change::Write(object));
+                return Ok(object.into());
             }
             mark(&mut object, grace);
             meta::set_finalizers(&mut object, finalizers);
-            return Ok(Change::Write(object));
+            return Ok(object.into());
         }
         if finalizers.is_empty() {
             return Ok(Change::Delete);
@@ -206,11 +206,11 @@ impl Call<'_> {
             mark(&mut object, 0);
         }
         meta::set_finalizers(&mut object, finalizers);
-        Ok(Change::Write(object))
+        Ok(object.into())
     }
 
     /// A namespace goes through the phase Terminating, until its content is gone and its finalizers are done.
-    fn plan_namespace(&self, mut object: Value) -> Result<Change, ApiError> {
+    fn plan_namespace(&self, mut object: Value) -> Result<Change<'static>, ApiError> {
         if meta::deletion_timestamp(&object).is_some() {
             if is_released(&object) {
                 return Ok(Change::Delete);
@@ -222,7 +222,7 @@ impl Call<'_> {
         mark(&mut object, 0);
         meta::metadata_mut(&mut object).remove("deletionGracePeriodSeconds");
         object["status"]["phase"] = "Terminating".into();
-        Ok(if is_released(&object) { Change::Delete } else { Change::Write(object) })
+        Ok(if is_released(&object) { Change::Delete } else { object.into() })
     }
 
     /// The finalizers that the object has after the delete: what the propagation policy adds and takes away.

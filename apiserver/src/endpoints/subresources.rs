@@ -101,7 +101,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn plan_binding(&self, current: &Object, binding: &Value, node: &str) -> Result<Change, ApiError> {
+    fn plan_binding(&self, current: &Object, binding: &Value, node: &str) -> Result<Change<'static>, ApiError> {
         let mut pod = current.to_value();
         let name = current.name();
         let conflict = |detail: &str| Err(ApiError::conflict("", "pods/binding", name, detail));
@@ -129,7 +129,7 @@ impl Call<'_> {
             meta::set_label(&mut pod, key, value.as_str().unwrap_or_default());
         }
         set_condition(&mut pod, "PodScheduled", "True");
-        Ok(Change::Write(pod))
+        Ok(pod.into())
     }
 
     /// Evicts a pod, if its disruption budgets allow it (Kubernetes documentation, "API-initiated eviction").
@@ -195,13 +195,13 @@ impl Call<'_> {
                 Value::Null => json!([]),
                 finalizers => finalizers.clone(),
             };
-            Ok(if super::write::is_released(&namespace) { Change::Delete } else { Change::Write(namespace) })
+            Ok(if super::write::is_released(&namespace) { Change::Delete } else { namespace.into() })
         };
         Ok(self.modify(&self.info.name, dry_run, change).await?.object)
     }
 }
 
-fn plan_disruption(current: &Object, pod: &str) -> Result<Change, ApiError> {
+fn plan_disruption(current: &Object, pod: &str) -> Result<Change<'static>, ApiError> {
     let mut budget = current.to_value();
     let refuse = |detail: &str| {
         let error =
@@ -221,7 +221,7 @@ fn plan_disruption(current: &Object, pod: &str) -> Result<Change, ApiError> {
     }
     budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
     budget["status"]["disruptedPods"][pod] = time::now_rfc3339().into();
-    Ok(Change::Write(budget))
+    Ok(budget.into())
 }
 
 /// Sets a condition of a status, with the time of its last change.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use apimachinery::{ApiError, meta};
-use apiserver_admission::Operation;
+use apiserver_admission::{Attributes, Operation};
 use apiserver_storage::Object;
 use serde_json::Value;
 
 use super::read::parse_version;
-use super::write::{Call, Change, is_released};
+use super::write::{Call, Change, is_released, settle};
 use crate::managed::{self, Writer};
 
 /// Which part of the object a request may change.
@@ -114,7 +114,7 @@ impl Call<'_> {
         part: Part,
         dry_run: bool,
         writer: &Writer,
-    ) -> Result<Change, ApiError> {
+    ) -> Result<Change<'_>, ApiError> {
         let old = current.to_value();
         let name = current.name();
         let uid = meta::uid(&value);
@@ -142,17 +142,40 @@ impl Call<'_> {
         self.server.admission.admit(&attributes, &mut value, Some(&old)).await?;
         strategy.default(&mut value);
         prepare(&mut value);
+        // Before anything else is looked at: what cannot be had is all that is reported then.
+        let allocation = self.server.allocators.allocate(self, &mut value, Some(&old), dry_run).await?;
+        match self.check_replaced(&mut value, &old, part, &attributes).await {
+            Ok(()) if is_released(&value) => {
+                settle(allocation, false).await;
+                Ok(Change::Delete)
+            }
+            Ok(()) => Ok(Change::Write(value, allocation)),
+            Err(error) => {
+                settle(allocation, false).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether an admitted and prepared object may replace the old one.
+    async fn check_replaced(
+        &self,
+        value: &mut Value,
+        old: &Value,
+        part: Part,
+        attributes: &Attributes<'_>,
+    ) -> Result<(), ApiError> {
+        let strategy = self.served.strategy;
         let errors = match part {
-            Part::Main => strategy.validate_update(&self.for_strategy(&value), &self.for_strategy(&old)),
-            Part::Status => strategy.validate_status_update(&value, &old),
-            Part::Resize | Part::EphemeralContainers | Part::Approval => super::parts::validate(part, &value, &old),
+            Part::Main => strategy.validate_update(&self.for_strategy(value), &self.for_strategy(old)),
+            Part::Status => strategy.validate_status_update(value, old),
+            Part::Resize | Part::EphemeralContainers | Part::Approval => super::parts::validate(part, value, old),
         };
-        self.check(name, errors)?;
-        apimachinery::schema::fill_zeros(self.stored_type(), &mut value);
-        self.warnings.add(strategy.warnings(&value, Some(&old)));
-        self.check_escalation(&value, Some(&old))?;
-        self.warnings.add(self.server.admission.validate(&attributes, Some(&value), Some(&old)).await?);
-        self.server.allocators.update(self, &mut value, &old, dry_run).await?;
-        Ok(if is_released(&value) { Change::Delete } else { Change::Write(value) })
+        self.check(attributes.name, errors)?;
+        apimachinery::schema::fill_zeros(self.stored_type(), value);
+        self.warnings.add(strategy.warnings(value, Some(old)));
+        self.check_escalation(value, Some(old))?;
+        self.warnings.add(self.server.admission.validate(attributes, Some(value), Some(old)).await?);
+        Ok(())
     }
 }

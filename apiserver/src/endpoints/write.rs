@@ -16,6 +16,7 @@ use apiserver_storage::{Object, Written};
 use http::HeaderMap;
 use serde_json::Value;
 
+use crate::allocators::Allocation;
 use crate::negotiate::{self, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::served::Served;
@@ -51,10 +52,25 @@ impl Warnings {
     }
 }
 
-/// The result of a change: the object to write, or that it is to be deleted now.
-pub enum Change {
-    Write(Value),
+/// The result of a change: the object to write, with what was taken for it, or that it is to be deleted now.
+pub enum Change<'a> {
+    Write(Value, Option<Allocation<'a>>),
     Delete,
+}
+
+impl From<Value> for Change<'_> {
+    fn from(value: Value) -> Self {
+        Change::Write(value, None)
+    }
+}
+
+/// Keeps what was taken for a write that was done, and gives it back otherwise.
+pub async fn settle(allocation: Option<Allocation<'_>>, done: bool) {
+    match allocation {
+        Some(allocation) if done => allocation.keep().await,
+        Some(allocation) => allocation.release().await,
+        None => {}
+    }
 }
 
 /// The object after a change, or its last state where the change was its end.
@@ -232,10 +248,10 @@ impl Call<'_> {
     ///
     /// `change` gets the object as it stands and must not have effects of its own. When it refuses an object that came from
     /// the cache with a conflict, it is asked again with the one in etcd: the cache may be behind.
-    pub async fn modify<F, C>(&self, name: &str, dry_run: bool, change: F) -> Result<Modified, ApiError>
+    pub async fn modify<'a, F, C>(&'a self, name: &str, dry_run: bool, change: F) -> Result<Modified, ApiError>
     where
         F: Fn(Arc<Object>) -> C,
-        C: Future<Output = Result<Change, ApiError>> + Send,
+        C: Future<Output = Result<Change<'a>, ApiError>> + Send,
     {
         let mut current = self.current(name).await?;
         let mut fresh = false;
@@ -251,17 +267,12 @@ impl Call<'_> {
             };
             let deleted = matches!(changed, Change::Delete);
             let written = match changed {
-                Change::Write(value) => {
-                    let json = to_stored(value)?;
-                    if json == current.stored() {
-                        return Ok(Modified { object: current, deleted });
-                    }
-                    if dry_run {
-                        return Ok(Modified { object: dry(&current.key, &json, current.revision)?, deleted });
-                    }
-                    self.server.store.update(&current.key, json, current.revision, self.ttl()).await?
+                Change::Write(value, allocation) => {
+                    let written = self.write(&current, value, dry_run).await;
+                    settle(allocation, matches!(written, Ok(Written::Done(_)))).await;
+                    written?
                 }
-                Change::Delete if dry_run => return Ok(Modified { object: current, deleted }),
+                Change::Delete if dry_run => Written::Done(current.clone()),
                 Change::Delete => self.server.store.delete(&current).await?,
             };
             match written {
@@ -271,6 +282,18 @@ impl Call<'_> {
             }
         }
         Err(ApiError::modified(self.group(), self.plural(), name))
+    }
+
+    /// Writes a changed object, unless it is the same or this is a trial.
+    async fn write(&self, current: &Arc<Object>, value: Value, dry_run: bool) -> Result<Written, ApiError> {
+        let json = to_stored(value)?;
+        if json == current.stored() {
+            return Ok(Written::Done(current.clone()));
+        }
+        if dry_run {
+            return dry(&current.key, &json, current.revision).map(Written::Done);
+        }
+        Ok(self.server.store.update(&current.key, json, current.revision, self.ttl()).await?)
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::defaults::omit_zero;
 use crate::node::Node;
 use crate::rules::{ip, resources, tolerations};
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const KIND: Kind = Kind {
     group: "",
@@ -24,13 +24,13 @@ pub const KIND: Kind = Kind {
     },
     validate,
     transition,
-    status: |root, _old| {
-        for field in ["capacity", "allocatable"] {
-            resources::non_negative(root.get("status").get(field));
-        }
+    status: |root, old| {
+        validate(root);
+        transition(root, old);
     },
     keeps_status: true,
     fields: |node| vec![("spec.unschedulable", node["spec"]["unschedulable"].as_bool().unwrap_or(false).to_string())],
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
@@ -48,30 +48,56 @@ fn normalize_pod_cidrs(node: &mut Value) {
 
 fn validate(root: Node<'_>) {
     let spec = root.get("spec");
-    // Kubernetes reports taints below `metadata`.
-    tolerations::taints(root.get("metadata").get("taints").with(spec.get("taints").value));
+    taints(root);
+    amounts(root);
     let cidrs = spec.get("podCIDRs");
     for cidr in cidrs.items() {
         ip::cidr(cidr);
     }
-    let parsed: Vec<_> = cidrs.items().filter_map(|c| ip::parse_cidr(c.str())).collect();
-    let same_family = parsed.len() == 2 && parsed[0].0.is_ipv4() == parsed[1].0.is_ipv4();
-    if cidrs.len() > 2 || same_family {
-        cidrs.invalid("may specify no more than one CIDR for each IP family");
+    if cidrs.len() < 2 {
+        return;
     }
-    for field in ["capacity", "allocatable"] {
-        resources::non_negative(root.get("status").get(field));
+    let parsed: Vec<_> = cidrs.items().filter_map(|c| ip::parse_cidr(c.str())).collect();
+    let dual = parsed.iter().any(|c| c.0.is_ipv4()) && parsed.iter().any(|c| c.0.is_ipv6());
+    if cidrs.len() > 2 || !dual {
+        cidrs.invalid("may specify no more than one CIDR for each IP family");
     }
 }
 
-/// What names the node to the outside is set once.
+/// Kubernetes reports taints below `metadata`.
+fn taints(root: Node<'_>) {
+    tolerations::taints(root.get("metadata").get("taints").with(root.get("spec").get("taints").value));
+}
+
+/// What a node has of resources is reported by their names, without brackets.
+fn amounts(root: Node<'_>) {
+    for list in ["capacity", "allocatable"].map(|field| root.get("status").get(field)) {
+        for (resource, _) in list.entries() {
+            resources::quantity(list.child(resource), resource);
+        }
+    }
+}
+
+/// What names the node to the outside is set once. Taints and resources are looked at once more.
 fn transition(root: Node<'_>, old: &Value) {
     let (spec, old) = (root.get("spec"), &old["spec"]);
-    if old["podCIDRs"].as_array().is_some_and(|c| !c.is_empty()) && spec.value["podCIDRs"] != old["podCIDRs"] {
-        spec.get("podCIDRs").forbidden("node updates may not change podCIDR except from \"\" to valid");
+    taints(root);
+    amounts(root);
+    root.get("status").get("addresses").unique();
+    let (cidrs, before) = (spec.get("podCIDRs"), old["podCIDRs"].as_array().map_or(&[][..], Vec::as_slice));
+    let changed = if before.len() == cidrs.len() {
+        cidrs.items().zip(before).filter(|(new, old)| new.value != *old).count()
+    } else {
+        usize::from(!before.is_empty())
+    };
+    for _ in 0..changed {
+        cidrs.forbidden("node updates may not change podCIDR except from \"\" to valid");
     }
     let before = old["providerID"].as_str().unwrap_or("");
     if !before.is_empty() && spec.get("providerID").str() != before {
         spec.get("providerID").forbidden("node updates may not change providerID except from \"\" to valid");
+    }
+    if spec.get("externalID").str() != old["externalID"].as_str().unwrap_or("") {
+        spec.get("externalID").forbidden("may not be updated");
     }
 }

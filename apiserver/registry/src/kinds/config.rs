@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::defaults::{object, set_empty};
 use crate::node::Node;
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 /// What all data of one object may come to.
 const DATA_MAX: usize = 1024 * 1024;
@@ -17,6 +17,7 @@ pub const CONFIG_MAP: Kind = Kind {
     resource: "configmaps",
     validate: config_map,
     transition: |root, old| immutable(root, old, &["data", "binaryData"]),
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
@@ -27,10 +28,11 @@ pub const SECRET: Kind = Kind {
     validate: secret,
     transition: secret_update,
     fields: |secret| vec![("type", secret["type"].as_str().unwrap_or("").to_owned())],
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
-pub const SERVICE_ACCOUNT: Kind = Kind { group: "", resource: "serviceaccounts", ..Kind::PLAIN };
+pub const SERVICE_ACCOUNT: Kind = Kind { group: "", resource: "serviceaccounts", looks: Looks::AS_NEW, ..Kind::PLAIN };
 
 /// The number of bytes that a base64 text stands for.
 fn decoded_len(text: &str) -> usize {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::defaults::{at, each, set_empty};
 use crate::node::Node;
 use crate::rules::{affinity, cel, labels};
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks, Object};
 
 const TEMPLATE: Kind = Kind { group: "resource.k8s.io", ..Kind::PLAIN };
 
@@ -36,6 +36,7 @@ pub const CLAIM: Kind = Kind {
             root.get("spec").invalid("field is immutable");
         }
     },
+    looks: Looks { object: Object::UnlessRefused, ..Looks::ONCE },
     ..TEMPLATE
 };
 

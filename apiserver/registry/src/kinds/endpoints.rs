@@ -7,7 +7,7 @@ use apimachinery::names;
 use crate::defaults::{each, set, set_empty};
 use crate::node::Node;
 use crate::rules::{ip, meta, probe};
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const ENDPOINTS: Kind = Kind {
     group: "",
@@ -16,6 +16,7 @@ pub const ENDPOINTS: Kind = Kind {
     validate: |root| root.get("subsets").items().for_each(subset),
     warnings: |_, _| vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()],
     create_on_update: true,
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 

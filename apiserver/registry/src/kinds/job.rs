@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::defaults::{self, object, set, set_empty};
 use crate::node::Node;
 use crate::rules::{labels, meta, template};
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const JOB: Kind = Kind {
     group: "batch",
@@ -17,6 +17,7 @@ pub const JOB: Kind = Kind {
     transition: job_update,
     generation: true,
     fields: |job| vec![("status.successful", job["status"]["succeeded"].as_i64().unwrap_or(0).to_string())],
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
@@ -56,12 +57,8 @@ fn default_spec(job: &mut Value) {
     let replacement = if spec["podFailurePolicy"].is_object() { "Failed" } else { "TerminatingOrFailed" };
     set(spec, "podReplacementPolicy", replacement);
     failure_policy(spec);
-    let labels = template_defaults(spec);
-    let metadata = object(job, "metadata");
-    if metadata["labels"].as_object().is_none_or(|l| l.is_empty()) && labels.as_object().is_some_and(|l| !l.is_empty())
-    {
-        metadata["labels"] = labels;
-    }
+    template_defaults(spec);
+    labels_of_template(job);
 }
 
 fn failure_policy(spec: &mut Value) {
@@ -72,14 +69,13 @@ fn failure_policy(spec: &mut Value) {
     }
 }
 
-/// The pod template's defaults but for the restart policy, which a job must state. Returns the template's labels.
-fn template_defaults(spec: &mut Value) -> Value {
+/// The pod template's defaults but for the restart policy, which a job must state.
+fn template_defaults(spec: &mut Value) {
     let stated = spec["template"]["spec"]["restartPolicy"].as_str().is_some_and(|p| !p.is_empty());
     defaults::pod_template(spec);
     if !stated && let Some(pod) = spec["template"]["spec"].as_object_mut() {
         pod.remove("restartPolicy");
     }
-    spec["template"]["metadata"]["labels"].clone()
 }
 
 fn default_cron(cron: &mut Value) {
@@ -93,62 +89,80 @@ fn default_cron(cron: &mut Value) {
     template_defaults(job);
 }
 
-/// Unless the user brings a selector, the job's pods are told by the job's uid.
+/// Unless the user brings a selector, the job's pods are told by the job's uid. Labels that are there already are checked, not
+/// replaced.
 fn generate_selector(job: &mut Value) {
-    let (name, uid) = (job["metadata"]["name"].clone(), job["metadata"]["uid"].clone());
-    let set_labels = |labels: &mut Value, with_uid: bool| {
-        for label in JOB_NAME {
-            labels[label] = name.clone();
+    if job["spec"]["manualSelector"] != true {
+        let text = |field: &str| Value::from(job["metadata"][field].as_str().unwrap_or(""));
+        let (name, uid) = (text("name"), text("uid"));
+        let spec = object(job, "spec");
+        let labels = object(object(object(spec, "template"), "metadata"), "labels");
+        for (keys, value) in [(JOB_NAME, &name), (CONTROLLER_UID, &uid)] {
+            keys.iter().for_each(|key| set(labels, key, value.clone()));
         }
-        if with_uid {
-            for label in CONTROLLER_UID {
-                labels[label] = uid.clone();
-            }
-        }
-    };
-    let manual = job["spec"]["manualSelector"] == true;
-    if manual {
-        return;
+        set(object(object(spec, "selector"), "matchLabels"), CONTROLLER_UID[1], uid);
     }
-    let template = object(object(job, "spec"), "template");
-    set_labels(object(object(template, "metadata"), "labels"), true);
-    let selector = object(object(job, "spec"), "selector");
-    object(selector, "matchLabels")[CONTROLLER_UID[1]] = uid.clone();
-    // The job carries its pods' labels. A name that cannot be a label is reported at the name and the template.
-    if names::label_value(name.as_str().unwrap_or("")).is_empty() {
-        set_labels(object(object(job, "metadata"), "labels"), true);
+    // A job without labels carries its pods'. A name that cannot be a label is reported at the template only.
+    let name = job["metadata"]["name"].as_str().unwrap_or("");
+    if names::label_value(name).is_empty() {
+        labels_of_template(job);
+    }
+}
+
+fn labels_of_template(job: &mut Value) {
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    let metadata = object(job, "metadata");
+    if metadata["labels"].as_object().is_none_or(|l| l.is_empty()) && labels.as_object().is_some_and(|l| !l.is_empty())
+    {
+        metadata["labels"] = labels;
     }
 }
 
 fn job(root: Node<'_>) {
     let spec = root.get("spec");
+    if !spec.get("manualSelector").bool() && spec.get("selector").is_set() {
+        generated(root, spec);
+    }
+    selected_spec(spec);
+    index_name(root);
+}
+
+/// The spec of a job, whose selector must select its template. An absent one selects nothing.
+fn selected_spec(spec: Node<'_>) {
     let selector = spec.get("selector");
     if selector.is_set() {
         labels::selector(selector);
     } else {
         selector.required("");
     }
-    if !spec.get("manualSelector").bool() {
-        generated(root, spec);
-    }
-    if labels::is_valid(selector.value) && selector.is_set() {
-        let labels = spec.get("template").get("metadata").get("labels");
-        if !labels::matches(selector.value, labels.value) {
-            labels.invalid("`selector` does not match template `labels`");
-        }
+    if labels::is_valid(selector.value) {
+        template::selected(spec.get("template"), selector.value);
     }
     job_spec(spec);
-    index_name(root);
 }
 
 /// What was generated may not have been brought by the user in another form.
 fn generated(root: Node<'_>, spec: Node<'_>) {
-    let uid = root.get("metadata").get("uid");
+    let (uid, name) = (root.get("metadata").get("uid"), root.get("metadata").get("name"));
     let labels = spec.get("template").get("metadata").get("labels");
-    for label in CONTROLLER_UID {
-        if labels.value[label] != *uid.value {
-            labels.entry(label).invalid("must be the job's uid");
+    let mut expected = json!({});
+    if uid.is_empty() {
+        uid.required("");
+    }
+    for (keys, value) in [(CONTROLLER_UID, uid.str()), (JOB_NAME, name.str())] {
+        for key in keys {
+            let label = labels.entry(key);
+            if !label.is_set() {
+                label.required(&format!("must be '{value}'"));
+            } else if label.str() != value {
+                label.invalid(format!("must be '{value}'"));
+            }
+            expected[key] = value.into();
         }
+    }
+    let selector = spec.get("selector");
+    if labels::is_valid(selector.value) && !labels::matches(selector.value, &expected) {
+        selector.invalid("`selector` not auto-generated");
     }
 }
 
@@ -444,42 +458,59 @@ fn schedule(spec: Node<'_>) {
     }
 }
 
-/// A job's template is fixed once it has started, and so is what its bookkeeping depends on.
+/// A job's template is fixed once it has started, and so is what its bookkeeping depends on. Kubernetes looks at the spec once more.
 fn job_update(root: Node<'_>, old: &Value) {
     let (spec, before) = (root.get("spec"), &old["spec"]);
-    let indexed = before["completionMode"] == "Indexed";
-    let elastic = indexed && spec.get("completions").value == spec.get("parallelism").value;
-    if !elastic {
-        spec.get("completions").immutable(&before["completions"]);
-    }
+    selected_spec(spec);
+    completions(spec, before);
     for field in
         ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {
         spec.get(field).immutable(&before[field]);
     }
-    let never_started = before["suspend"] == true && old["status"]["startTime"].is_null();
-    let scheduling = |v: &Value| {
-        let mut v = v.clone();
-        for field in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
-            if let Some(pod) = v["spec"].as_object_mut() {
+    let suspended = before["suspend"] == true && old["status"]["startTime"].is_null();
+    template_update(spec.get("template"), &before["template"], suspended);
+}
+
+/// The number of pods of an indexed job may change together with how many run at once (KEP-3715).
+fn completions(spec: Node<'_>, before: &Value) {
+    let completions = spec.get("completions");
+    if spec.get("completionMode").str() != "Indexed" {
+        completions.immutable(&before["completions"]);
+    } else if completions.is_set()
+        && completions.value != &before["completions"]
+        && completions.value != spec.get("parallelism").value
+    {
+        completions.invalid("can only be modified in tandem with spec.parallelism");
+    }
+}
+
+/// Where and with how much its pods run may still change while a job has never been started (KEP-2926, KEP-5440).
+fn template_update(template: Node<'_>, before: &Value, suspended: bool) {
+    if !suspended {
+        template.immutable(before);
+        return;
+    }
+    let fixed = |spec: &Value| {
+        let mut spec = spec.clone();
+        if let Some(pod) = spec.as_object_mut() {
+            for field in ["nodeSelector", "tolerations", "schedulingGates"] {
                 pod.remove(field);
             }
         }
-        if let Some(metadata) = v["metadata"].as_object_mut() {
-            metadata.retain(|k, _| k != "labels" && k != "annotations");
+        if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+            affinity.remove("nodeAffinity");
         }
-        if v["metadata"] == json!({}) {
-            v["metadata"] = Value::Null;
+        if spec["affinity"] == json!({}) {
+            spec["affinity"] = Value::Null;
         }
-        v
+        for list in ["containers", "initContainers"] {
+            defaults::each(&mut spec, list, |container| container["resources"] = json!({}));
+        }
+        spec
     };
-    let template = spec.get("template");
-    let same = if never_started {
-        scheduling(template.value) == scheduling(&before["template"])
-    } else {
-        template.value == &before["template"]
-    };
-    if !same {
-        template.invalid("field is immutable");
+    let spec = template.get("spec");
+    if fixed(spec.value) != fixed(&before["spec"]) {
+        spec.invalid("field is immutable");
     }
 }

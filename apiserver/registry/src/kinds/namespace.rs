@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::defaults::object;
 use crate::node::Node;
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const KIND: Kind = Kind {
     group: "",
@@ -20,6 +20,7 @@ pub const KIND: Kind = Kind {
     validate: |root| finalizers(root.get("spec").get("finalizers")),
     status,
     fields: |namespace| vec![("status.phase", namespace["status"]["phase"].as_str().unwrap_or("").to_owned())],
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
@@ -45,18 +46,22 @@ fn create(namespace: &mut Value) {
 }
 
 fn finalizers(list: Node<'_>) {
-    for finalizer in list.items() {
-        for message in names::qualified_name(finalizer.str()) {
-            list.invalid_value(finalizer.str(), message);
-        }
-        if !finalizer.str().contains('/') && finalizer.str() != OWN_FINALIZER {
-            list.invalid_value(finalizer.str(), "name is neither a standard finalizer name nor is it fully qualified");
-        }
+    list.items().for_each(|name| finalizer(name, list));
+}
+
+/// A finalizer's name, whose failures are reported at `at`.
+fn finalizer(name: Node<'_>, at: Node<'_>) {
+    for message in names::qualified_name(name.str()) {
+        at.invalid_value(name.str(), message);
+    }
+    if !name.str().contains('/') && !matches!(name.str(), OWN_FINALIZER | "orphan" | "foregroundDeletion") {
+        at.invalid_value(name.str(), "name is neither a standard finalizer name nor is it fully qualified");
     }
 }
 
 fn status(root: Node<'_>, _old: &Value) {
-    let phase = root.get("status").get("phase");
+    // Kubernetes reports the phase with a capital.
+    let phase = root.get("status").get("Phase").with(root.get("status").get("phase").value);
     let deleted = root.get("metadata").get("deletionTimestamp").is_set();
     if deleted && phase.str() != "Terminating" {
         phase.invalid("may only be 'Terminating' if `deletionTimestamp` is not empty");
@@ -75,6 +80,7 @@ pub fn prepare_for_finalize(namespace: &mut Value, old: &Value) {
 pub fn validate_finalize(namespace: &Value, old: &Value) -> apimachinery::field::ErrorList {
     crate::node::collect(namespace, |root| {
         crate::rules::meta::validate_update(root.get("metadata"), &old["metadata"]);
-        finalizers(root.get("spec").get("finalizers"));
+        // Here each is reported at its own place.
+        root.get("spec").get("finalizers").items().for_each(|finalizer| self::finalizer(finalizer, finalizer));
     })
 }

@@ -2,60 +2,32 @@
 
 use std::cmp::Ordering;
 
+use apimachinery::names;
 use serde_json::{Value, json};
 
-use crate::defaults::{self, each, object, set};
+use crate::defaults::{self, each};
+use crate::kinds::pod_creation;
 use crate::node::Node;
-use crate::rules::{pod, resources};
-use crate::strategy::Kind;
+use crate::rules::{annotations, container, ip, pod, resources, tolerations};
+use crate::strategy::{Kind, Looks};
 
 pub const KIND: Kind = Kind {
     group: "",
     resource: "pods",
-    default,
-    create,
+    default: pod_creation::default,
+    create: pod_creation::create,
     update,
     status_update,
-    validate,
+    validate: pod::pod,
     creation: validate_create,
     transition,
     status,
     generation: true,
     grace,
     fields,
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
-
-fn default(pod: &mut Value) {
-    let spec = object(pod, "spec");
-    defaults::pod_spec(spec);
-    set(spec, "enableServiceLinks", true);
-    for list in ["containers", "initContainers"] {
-        each(spec, list, |container| requests_from_limits(&mut container["resources"]));
-    }
-}
-
-/// A limit without a request requests as much.
-fn requests_from_limits(requirements: &mut Value) {
-    let Some(limits) = requirements.get("limits").and_then(Value::as_object).filter(|l| !l.is_empty()).cloned() else {
-        return;
-    };
-    let requests = object(requirements, "requests");
-    for (name, limit) in limits {
-        set(requests, &name, limit);
-    }
-}
-
-fn create(pod: &mut Value) {
-    pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(&pod["spec"])});
-    if pod["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()) {
-        pod["status"]["conditions"] = json!([{
-            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null,
-            "lastTransitionTime": null,
-            "message": "Scheduling is blocked due to non-empty scheduling gates",
-        }]);
-    }
-}
 
 fn update(pod: &mut Value, _old: &Value) {
     if pod["status"]["qosClass"].is_null() && pod["status"].is_object() {
@@ -64,10 +36,39 @@ fn update(pod: &mut Value, _old: &Value) {
 }
 
 fn status_update(pod: &mut Value, old: &Value) {
-    // A status may not end the deletion, nor take the class away.
-    if pod["status"]["qosClass"].is_null() && pod["status"].is_object() && !old["status"]["qosClass"].is_null() {
+    if let Some(metadata) = pod["metadata"].as_object_mut() {
+        // A status may neither begin the deletion nor end it.
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            let before = &old["metadata"][field];
+            if before.is_null() {
+                metadata.remove(field);
+            } else {
+                metadata.insert(field.to_owned(), before.clone());
+            }
+        }
+    }
+    if !pod["status"].is_object() {
+        return;
+    }
+    if pod["status"]["qosClass"].is_null() && !old["status"]["qosClass"].is_null() {
         pod["status"]["qosClass"] = old["status"]["qosClass"].clone();
     }
+    keep_observed_generations(&mut pod["status"], &old["status"]);
+}
+
+/// Writers that know nothing of observed generations leave those that others wrote (KEP-5067).
+fn keep_observed_generations(status: &mut Value, old: &Value) {
+    const FIELD: &str = "observedGeneration";
+    if let Some(generation) = old[FIELD].as_i64().filter(|g| *g != 0) {
+        defaults::set_empty(status, FIELD, generation);
+    }
+    let mut known: Vec<&Value> = old["conditions"].as_array().into_iter().flatten().collect();
+    each(status, "conditions", |condition| {
+        let Some(at) = known.iter().position(|k| k["type"] == condition["type"]) else { return };
+        if let Some(generation) = known.remove(at)[FIELD].as_i64().filter(|g| *g != 0) {
+            defaults::set_empty(condition, FIELD, generation);
+        }
+    });
 }
 
 /// The quality of service that a pod's requests and limits of CPU and memory amount to.
@@ -98,52 +99,80 @@ fn positive(amount: &Value) -> bool {
     resources::sign(amount) == Ordering::Greater
 }
 
-fn validate(root: Node<'_>) {
-    let spec = root.get("spec");
-    pod::spec(spec);
-}
-
-/// Ephemeral containers come later, through their own subresource.
+/// Ephemeral containers come later, through their own subresource; a pod that is held back has no node.
 fn validate_create(root: Node<'_>) {
-    let ephemeral = root.get("spec").get("ephemeralContainers");
+    let spec = root.get("spec");
+    let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.is_empty() {
         ephemeral.forbidden("cannot be set on create");
     }
+    if !spec.get("nodeName").is_empty() && !spec.get("schedulingGates").is_empty() {
+        spec.get("nodeName").forbidden("cannot be set until all schedulingGates have been cleared");
+    }
+    annotations::agree(root.get("metadata").get("annotations"), spec);
 }
+
+const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// A pod's spec is fixed, but for images, the deadline, added tolerations, and what gates hold back.
 fn transition(root: Node<'_>, old: &Value) {
     let (spec, old_spec) = (root.get("spec"), &old["spec"]);
+    annotation_update(root, old);
     for list in ["containers", "initContainers"] {
-        if spec.get(list).len() != old_spec[list].as_array().map_or(0, Vec::len) {
-            spec.get(list).forbidden("pod updates may not add or remove containers");
+        let containers = spec.get(list);
+        if containers.len() != old_spec[list].as_array().map_or(0, Vec::len) {
+            containers.forbidden("pod updates may not add or remove containers");
             return;
         }
+        // Looked at once more.
+        for image in containers.items().map(|c| c.get("image")) {
+            image.need();
+            container::trimmed_image(image);
+        }
     }
-    deadline(spec.get("activeDeadlineSeconds"), &old_spec["activeDeadlineSeconds"]);
+    if !deadline(spec.get("activeDeadlineSeconds"), &old_spec["activeDeadlineSeconds"]) {
+        return;
+    }
     tolerations(spec.get("tolerations"), &old_spec["tolerations"]);
-    let gated = old_spec["schedulingGates"].as_array().is_some_and(|g| !g.is_empty());
     gates(spec.get("schedulingGates"), &old_spec["schedulingGates"]);
     let mut comparable = spec.value.clone();
     for list in ["containers", "initContainers"] {
         keep_images(&mut comparable[list], &old_spec[list]);
     }
-    let mut kept = vec!["activeDeadlineSeconds", "tolerations", "schedulingGates"];
-    if gated {
-        kept.extend(["nodeSelector", "affinity"]);
-        narrowed(spec, old_spec);
+    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        restore(&mut comparable, field, &old_spec[field]);
     }
     if old_spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0)
         && comparable["terminationGracePeriodSeconds"] == 1
     {
-        kept.push("terminationGracePeriodSeconds");
+        restore(&mut comparable, "terminationGracePeriodSeconds", &old_spec["terminationGracePeriodSeconds"]);
     }
-    for field in kept {
-        restore(&mut comparable, field, &old_spec[field]);
+    if old_spec["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()) {
+        narrowed(spec, old_spec);
+        restore(&mut comparable, "nodeSelector", &old_spec["nodeSelector"]);
+        let mut affinity = comparable["affinity"].take();
+        if affinity.is_object() || !old_spec["affinity"]["nodeAffinity"].is_null() {
+            restore(object_in(&mut affinity), "nodeAffinity", &old_spec["affinity"]["nodeAffinity"]);
+        }
+        restore(&mut comparable, "affinity", &affinity);
     }
     if !same(&comparable, old_spec) {
-        spec.forbidden("pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)");
+        spec.forbidden(FIXED);
     }
+}
+
+fn annotation_update(root: Node<'_>, old: &Value) {
+    let annotations = root.get("metadata").get("annotations");
+    annotations::update(annotations, &old["metadata"]["annotations"]);
+    annotations::of_pod(annotations, root.get("spec"));
+}
+
+/// The value as an object, made where there is none.
+fn object_in(value: &mut Value) -> &mut Value {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    value
 }
 
 fn restore(spec: &mut Value, field: &str, value: &Value) {
@@ -183,12 +212,21 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-fn deadline(new: Node<'_>, old: &Value) {
+/// A deadline may come, or come closer. False when nothing else is to be said.
+fn deadline(new: Node<'_>, old: &Value) -> bool {
     match (new.opt_int(), old.as_i64()) {
-        (Some(n), Some(o)) if n > o => new.invalid("must be less than or equal to previous value"),
+        (Some(n), _) if !(0..=i64::from(i32::MAX)).contains(&n) => {
+            new.invalid("must be between 0 and 2147483647, inclusive");
+            return false;
+        }
+        (Some(n), Some(o)) if n > o => {
+            new.invalid("must be less than or equal to previous value");
+            return false;
+        }
         (None, Some(_)) => new.invalid("must not update from a positive integer to nil value"),
         _ => {}
     }
+    true
 }
 
 fn tolerations(new: Node<'_>, old: &Value) {
@@ -201,7 +239,9 @@ fn tolerations(new: Node<'_>, old: &Value) {
         restore(&mut toleration, "tolerationSeconds", &Value::Null);
         items.contains(&toleration)
     });
-    if !kept {
+    if kept {
+        tolerations::tolerations(new);
+    } else {
         new.forbidden("existing toleration can not be modified except its tolerationSeconds");
     }
 }
@@ -209,52 +249,137 @@ fn tolerations(new: Node<'_>, old: &Value) {
 fn gates(new: Node<'_>, old: &Value) {
     let known = old.as_array().map_or(&[][..], Vec::as_slice);
     for gate in new.items() {
-        if !known.contains(gate.value) {
-            gate.forbidden("only deletion is allowed, but found new scheduling gate");
+        if !known.iter().any(|k| k["name"] == gate.value["name"]) {
+            gate.get("name").forbidden("only deletion is allowed, but found new scheduling gate");
         }
     }
 }
 
-/// While gated, a pod's node selector may only become narrower.
+/// While gated, a pod's node selector and the nodes that its affinity requires may only become narrower.
 fn narrowed(spec: Node<'_>, old: &Value) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     let selector = spec.get("nodeSelector");
     let kept = old["nodeSelector"].as_object().into_iter().flatten().all(|(k, v)| selector.value.get(k) == Some(v));
     if !kept {
-        selector.invalid("only additions are allowed (no mutations or deletions)");
+        selector.invalid("only additions to spec.nodeSelector are allowed (no mutations or deletions)");
     }
-    for field in ["podAffinity", "podAntiAffinity"] {
-        if !same(&spec.value["affinity"][field], &old["affinity"][field]) {
-            spec.get("affinity").get(field).invalid("field is immutable");
+    let terms = spec.get("affinity").get("nodeAffinity").get(REQUIRED).get("nodeSelectorTerms");
+    let old_terms = old["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"].as_array();
+    let old_terms = old_terms.map_or(&[][..], Vec::as_slice);
+    if !old_terms.is_empty() && old_terms.len() != terms.len() {
+        terms.invalid("no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+        return;
+    }
+    for (term, before) in terms.items().zip(old_terms) {
+        if !only_adds(term, before) {
+            term.invalid("only additions are allowed (no mutations or deletions)");
         }
     }
 }
 
+/// Whether a term still begins with all that it was. An empty one selects nothing and stays so.
+fn only_adds(term: Node<'_>, before: &Value) -> bool {
+    let requirements = |v: &Value, field: &str| v[field].as_array().cloned().unwrap_or_default();
+    let fields = ["matchExpressions", "matchFields"];
+    let empty = |v: &Value| fields.iter().all(|f| requirements(v, f).is_empty());
+    let kept = fields.iter().all(|f| requirements(term.value, f).starts_with(&requirements(before, f)));
+    kept && (!empty(before) || empty(term.value))
+}
+
 fn status(root: Node<'_>, old: &Value) {
-    let status = root.get("status");
-    let nominated = status.get("nominatedNodeName");
-    nominated.check_if_set(apimachinery::names::dns1123_subdomain);
-    let node = root.get("spec").get("nodeName");
-    if node.value != &old["spec"]["nodeName"] && !node.is_empty() {
+    let (status, before) = (root.get("status"), &old["status"]);
+    annotation_update(root, old);
+    conditions(root);
+    let (nominated, node) = (status.get("nominatedNodeName"), root.get("spec").get("nodeName"));
+    if node.str() != old["spec"]["nodeName"].as_str().unwrap_or("") {
         status.get("nodeName").forbidden("may not be changed directly");
     }
-    for condition in status.get("conditions").items() {
-        condition.get("type").check(apimachinery::names::qualified_name);
+    if nominated.value != &before["nominatedNodeName"] {
+        nominated.check_if_set(names::dns1123_subdomain);
     }
-    for field in ["containerStatuses", "initContainerStatuses"] {
-        no_resurrection(status.get(field), &old["status"][field], &old["spec"]["restartPolicy"]);
+    status.get("qosClass").immutable(&before["qosClass"]);
+    let policy = old["spec"]["restartPolicy"].as_str().unwrap_or("");
+    for (field, policy) in
+        [("containerStatuses", policy), ("initContainerStatuses", policy), ("ephemeralContainerStatuses", "Never")]
+    {
+        no_resurrection(status.get(field), &before[field], policy, old);
+    }
+    claim_statuses(status.get("resourceClaimStatuses"), root.get("spec").get("resourceClaims"));
+    addresses(status);
+}
+
+/// Conditions of one's own have qualified names. Kubernetes reports them below the metadata.
+fn conditions(root: Node<'_>) {
+    let at = root.get("metadata").get("conditions").with(root.get("status").get("conditions").value);
+    for condition in at.items() {
+        if !matches!(condition.get("type").str(), "PodScheduled" | "Ready" | "Initialized") {
+            condition.get("Type").with(condition.get("type").value).check(names::qualified_name);
+        }
     }
 }
 
 /// A container that ended does not run again where it may not.
-fn no_resurrection(statuses: Node<'_>, old: &Value, policy: &Value) {
-    if policy != "Never" {
+fn no_resurrection(statuses: Node<'_>, old: &Value, policy: &str, old_pod: &Value) {
+    if policy == "Always" {
         return;
     }
+    let sidecar = |name: &Value| {
+        let containers = old_pod["spec"]["initContainers"].as_array().into_iter().flatten();
+        containers.clone().any(|c| c["name"] == *name && c["restartPolicy"] == "Always")
+    };
+    for (i, before) in old.as_array().into_iter().flatten().enumerate() {
+        let ended = &before["state"]["terminated"];
+        let failed = ended["exitCode"].as_i64().unwrap_or(0) != 0;
+        if !ended.is_object() || failed && policy == "OnFailure" || sidecar(&before["name"]) {
+            continue;
+        }
+        for status in statuses.items().filter(|s| s.value["name"] == before["name"]) {
+            if !status.get("state").get("terminated").is_set() {
+                statuses.index(i).get("state").forbidden("may not be transitioned to non-terminated state");
+            }
+        }
+    }
+}
+
+fn claim_statuses(statuses: Node<'_>, claims: Node<'_>) {
+    let mut seen: Vec<&str> = Vec::new();
     for status in statuses.items() {
-        let before = old.as_array().into_iter().flatten().find(|s| s["name"] == status.value["name"]);
-        let ended = before.is_some_and(|s| s["state"]["terminated"].is_object());
-        if ended && !status.get("state").get("terminated").is_set() {
-            status.get("state").forbidden("may not be transitioned to non-terminated state");
+        let (name, claim) = (status.get("name"), status.get("resourceClaimName"));
+        if !claims.items().any(|c| c.get("name").str() == name.str()) {
+            name.invalid("must match the name of an entry in `spec.resourceClaims`");
+        }
+        if seen.contains(&name.str()) {
+            name.duplicate();
+        }
+        seen.push(name.str());
+        if claim.is_set() {
+            for message in names::dns1123_subdomain(claim.str()) {
+                name.invalid_value(claim.str(), message);
+            }
+        }
+    }
+}
+
+/// The addresses of the pod and of its node: at most one of each family.
+fn addresses(status: Node<'_>) {
+    let host = status.get("hostIPs");
+    if !host.is_empty() && host.index(0).get("ip").str() != status.get("hostIP").str() {
+        host.index(0).get("ip").invalid("must be equal to `hostIP`");
+    }
+    for list in [status.get("podIPs"), host] {
+        let mut seen: Vec<&str> = Vec::new();
+        for address in list.items() {
+            let text = address.get("ip");
+            ip::address(address.with(text.value));
+            if seen.contains(&text.str()) {
+                address.duplicate();
+            }
+            seen.push(text.str());
+        }
+        let parsed: Vec<_> = seen.iter().filter_map(|text| ip::parse_legacy(text)).collect();
+        let dual = parsed.iter().any(|a| a.is_ipv4()) && parsed.iter().any(|a| a.is_ipv6());
+        if list.len() > 1 && (!dual || list.len() > 2) {
+            list.invalid("may specify no more than one IP for each IP family");
         }
     }
 }

@@ -71,7 +71,7 @@ pub fn prepare_for_ephemeral_containers(pod: &mut Value, old: &Value) {
 pub fn validate_ephemeral_containers(pod: &Value, old: &Value) -> ErrorList {
     collect(pod, |root| {
         meta::validate_update(root.get("metadata"), &old["metadata"]);
-        pod::spec(root.get("spec"));
+        pod::pod(root);
         let list = root.get("spec").get("ephemeralContainers");
         for before in old["spec"]["ephemeralContainers"].as_array().into_iter().flatten() {
             match list.items().find(|c| c.value["name"] == before["name"]) {
@@ -109,7 +109,7 @@ pub fn validate_resize(pod: &Value, old: &Value) -> ErrorList {
     collect(pod, |root| {
         meta::validate_update(root.get("metadata"), &old["metadata"]);
         let spec = root.get("spec");
-        pod::spec(spec);
+        pod::pod(root);
         let class = crate::kinds::pod::qos_class(&old["spec"]);
         if crate::kinds::pod::qos_class(spec.value) != class {
             spec.invalid_value(class, "Pod QOS Class may not change as a result of resizing");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::defaults::{each, object};
 use crate::node::Node;
 use crate::rules::resources;
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const RESOURCE_QUOTA: Kind = Kind {
     group: "",
@@ -47,6 +47,7 @@ pub const LIMIT_RANGE: Kind = Kind {
         }
     },
     validate: |root| limits(root.get("spec").get("limits")),
+    looks: Looks { metadata_update: false, ..Looks::AS_NEW },
     ..Kind::PLAIN
 };
 
@@ -60,62 +61,79 @@ const SCOPES: [&str; 7] = [
     "VolumeAttributesClass",
 ];
 /// Resources that pods of a kind can be counted for.
-const POD_COMPUTE: [&str; 7] =
-    ["pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+const OF_PODS: [&str; 7] = ["pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 
 fn quota(spec: Node<'_>) {
     for (resource, amount) in spec.get("hard").entries() {
         resources::quota_name(amount, resource);
         resources::quantity(amount, resource);
     }
-    scopes(spec);
-    let expressions = spec.get("scopeSelector").get("matchExpressions");
-    for requirement in expressions.items() {
-        scope_requirement(requirement);
-    }
+    let hard = spec.get("hard");
+    scopes(spec.get("scopes"), hard);
+    scope_selector(spec.get("scopeSelector"), hard);
 }
 
-fn scopes(spec: Node<'_>) {
-    let scopes = spec.get("scopes");
+/// How many of the quota's standard resources cannot be counted for what a scope selects.
+fn misfits(scope: &str, hard: Node<'_>) -> usize {
+    let fits = |resource: &str| match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
+        _ => OF_PODS.contains(&resource) || !SCOPES.contains(&scope),
+    };
+    hard.entries().filter(|(resource, _)| resources::is_quota_name(resource) && !fits(resource)).count()
+}
+
+const OPPOSITES: [(&str, &str); 2] = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
+
+fn scopes(scopes: Node<'_>, hard: Node<'_>) {
     let listed: Vec<&str> = scopes.items().map(Node::str).collect();
     for scope in &listed {
         if !SCOPES.contains(scope) {
             scopes.invalid("unsupported scope");
         }
-        for (resource, _) in spec.get("hard").entries() {
-            let standard = resources::is_quota_name(resource);
-            let fits = if *scope == "BestEffort" { resource == "pods" } else { POD_COMPUTE.contains(&resource) };
-            let counted = matches!(*scope, "Terminating" | "NotTerminating" | "BestEffort" | "NotBestEffort");
-            if standard && counted && !fits {
-                scopes.invalid("unsupported scope applied to resource");
-            }
-        }
+        (0..misfits(scope, hard)).for_each(|_| scopes.invalid("unsupported scope applied to resource"));
     }
-    for (a, b) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+    for (a, b) in OPPOSITES {
         if listed.contains(&a) && listed.contains(&b) {
             scopes.invalid("conflicting scopes");
         }
     }
 }
 
-fn scope_requirement(requirement: Node<'_>) {
-    let (name, operator, values) =
-        (requirement.get("scopeName"), requirement.get("operator"), requirement.get("values"));
-    if !SCOPES.contains(&name.str()) {
-        name.invalid("unsupported scope");
+/// Scopes as requirements. What is wrong with one is reported at the list.
+fn scope_selector(selector: Node<'_>, hard: Node<'_>) {
+    let list = selector.get("matchExpressions");
+    let mut listed: Vec<&str> = Vec::new();
+    for requirement in list.items() {
+        let at = |field: &'static str| list.get(field).with(requirement.get(field).value);
+        let (name, operator, values) = (at("scopeName"), at("operator"), at("values"));
+        if !SCOPES.contains(&name.str()) {
+            name.invalid("unsupported scope");
+        }
+        (0..misfits(name.str(), hard)).for_each(|_| list.invalid("unsupported scope applied to resource"));
+        let has_values = matches!(name.str(), "PriorityClass" | "VolumeAttributesClass");
+        if SCOPES.contains(&name.str()) && !has_values && operator.str() != "Exists" {
+            operator.invalid("must be 'Exists' for a scope that has no values");
+        }
+        match operator.str() {
+            "In" | "NotIn" => {
+                if values.is_empty() {
+                    values.required("must be at least one value when `operator` is 'In' or 'NotIn' for scope selector");
+                }
+            }
+            "Exists" | "DoesNotExist" => {
+                if !values.is_empty() {
+                    values.invalid("must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector");
+                }
+            }
+            _ => operator.invalid("not a valid selector operator"),
+        }
+        listed.push(name.str());
     }
-    match operator.str() {
-        "In" | "NotIn" => {
-            if values.is_empty() {
-                values.required("must be at least one value when `operator` is 'In' or 'NotIn' for scope selector");
-            }
+    for (a, b) in OPPOSITES {
+        if listed.contains(&a) && listed.contains(&b) {
+            list.invalid("conflicting scopes");
         }
-        "Exists" | "DoesNotExist" => {
-            if !values.is_empty() {
-                values.invalid("must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector");
-            }
-        }
-        _ => operator.invalid("not a valid selector operator"),
     }
 }
 
@@ -172,7 +190,7 @@ fn limit(item: Node<'_>) {
     let mut resources: Vec<&str> = lists.iter().flat_map(|l| l.entries().map(|(k, _)| k)).collect();
     resources.sort_unstable();
     resources.dedup();
-    for list in [max, min] {
+    for list in [max, min, ratio] {
         for (resource, amount) in list.entries() {
             limit_resource(amount, resource, item);
         }
@@ -194,7 +212,7 @@ fn limit(item: Node<'_>) {
         && min.value.get("storage").is_none()
         && max.value.get("storage").is_none()
     {
-        item.required("either minimum or maximum storage value is required, but neither was provided");
+        item.get("limits").required("either minimum or maximum storage value is required, but neither was provided");
     }
     for resource in resources {
         order(resource, max, min, default, request, ratio);
@@ -239,7 +257,7 @@ fn order(resource: &str, max: Node<'_>, min: Node<'_>, default: Node<'_>, reques
             tell(ratio, "ratio is greater than max/min");
         }
     }
-    if resources::is_hugepages(resource) && (usual != asked) {
+    if !resources::overcommits(resource) && usual.is_some() && asked.is_some() && usual != asked {
         tell(request, "default value must equal the default request");
     }
 }

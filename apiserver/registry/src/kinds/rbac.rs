@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::defaults::{each, object, set_empty};
 use crate::node::Node;
 use crate::rules::labels;
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-const TEMPLATE: Kind = Kind { group: GROUP, name: names::path_segment, ..Kind::PLAIN };
+const TEMPLATE: Kind = Kind { group: GROUP, name: names::path_segment, looks: Looks::AS_NEW, ..Kind::PLAIN };
 
 pub const ROLE: Kind = Kind { resource: "roles", validate: |root| rules(root.get("rules"), true), ..TEMPLATE };
 pub const CLUSTER_ROLE: Kind = Kind { resource: "clusterroles", validate: cluster_role, ..TEMPLATE };

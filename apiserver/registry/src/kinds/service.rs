@@ -1,23 +1,26 @@
 //! Services. Addresses and node ports are allocated elsewhere; here stand the rules they must keep.
 
+use apimachinery::field::ErrorList;
 use apimachinery::names;
 use serde_json::{Value, json};
 
-use crate::defaults::{each, object, set, set_empty};
-use crate::node::Node;
+use crate::defaults::{at, each, object, set, set_empty};
+use crate::node::{Node, collect};
 use crate::rules::{ip, meta, probe};
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const KIND: Kind = Kind {
     group: "",
     resource: "services",
     name: names::dns1123_label,
     default,
-    create: normalize_cluster_ips,
+    create: |service| normalize_cluster_ips(service, None),
     update,
     validate,
     transition,
+    status,
     fields,
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
@@ -44,7 +47,7 @@ fn default(service: &mut Value) {
         set_empty(port, "targetPort", number);
     });
     let kind = spec["type"].as_str().unwrap_or("").to_owned();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    if is_externally_accessible(spec) {
         set_empty(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
@@ -52,57 +55,56 @@ fn default(service: &mut Value) {
     }
     if kind == "LoadBalancer" {
         set(spec, "allocateLoadBalancerNodePorts", true);
+        if let Some(balancer) = at(service, &["status", "loadBalancer"]) {
+            each(balancer, "ingress", |ingress| {
+                if ingress["ip"].as_str().is_some_and(|ip| !ip.is_empty()) {
+                    set(ingress, "ipMode", "VIP");
+                }
+            });
+        }
     }
 }
 
-/// `clusterIP` is the first of `clusterIPs`.
-fn normalize_cluster_ips(service: &mut Value) {
+/// Clients that know only `clusterIP` mean the first of `clusterIPs` (KEP-563). `old` is none for a new Service.
+pub fn normalize_cluster_ips(service: &mut Value, old: Option<&Value>) {
     let spec = &mut service["spec"];
-    if let Some(first) = spec["clusterIP"].as_str().filter(|s| !s.is_empty()).map(str::to_owned)
-        && spec["clusterIPs"].as_array().is_none_or(Vec::is_empty)
-    {
-        spec["clusterIPs"] = json!([first]);
+    let Some(old) = old.map(|old| &old["spec"]) else {
+        if !blank(&spec["clusterIP"]) && blank(&spec["clusterIPs"]) {
+            spec["clusterIPs"] = json!([spec["clusterIP"]]);
+        }
+        return;
+    };
+    let same = |spec: &Value, field: &str| spec[field] == old[field] || blank(&spec[field]) && blank(&old[field]);
+    if blank(&spec["clusterIPs"]) && !blank(&old["clusterIPs"]) && same(spec, "clusterIP") {
+        spec["clusterIPs"] = old["clusterIPs"].clone();
+    }
+    // Where only the old field was changed, the new one follows.
+    if same(spec, "clusterIP") || !same(spec, "clusterIPs") {
+        return;
+    }
+    if blank(&spec["clusterIP"]) {
+        spec.as_object_mut().map(|spec| spec.remove("clusterIPs"));
+    } else {
+        spec["clusterIPs"] = json!([spec["clusterIP"]]);
     }
 }
 
 fn needs_cluster_ip(spec: &Value) -> bool {
-    matches!(spec["type"].as_str(), Some("ClusterIP" | "NodePort" | "LoadBalancer"))
+    spec["type"] != "ExternalName"
 }
 
-fn needs_node_ports(spec: &Value) -> bool {
-    match spec["type"].as_str() {
-        Some("NodePort") => true,
-        Some("LoadBalancer") => spec["allocateLoadBalancerNodePorts"].as_bool() != Some(false),
-        _ => false,
-    }
+fn is_exposed(spec: &Value) -> bool {
+    matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer"))
 }
 
-/// What was allocated stays, where the update does not say otherwise; what the new type has no use for goes.
-fn update(service: &mut Value, old: &Value) {
-    let old_spec = &old["spec"];
-    let spec = &mut service["spec"];
-    if needs_cluster_ip(spec) && needs_cluster_ip(old_spec) {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            if blank(&spec[field]) && !blank(&old_spec[field]) && !(field == "clusterIPs" && differs(spec, old_spec)) {
-                spec[field] = old_spec[field].clone();
-            }
-        }
-    }
-    if needs_node_ports(spec) && needs_node_ports(old_spec) {
-        keep_node_ports(spec, old_spec);
-    }
-    if needs_health_check(spec) && needs_health_check(old_spec) {
-        let port = old_spec["healthCheckNodePort"].clone();
-        if blank(&spec["healthCheckNodePort"]) && !blank(&port) {
-            spec["healthCheckNodePort"] = port;
-        }
-    }
-    drop_type_dependent(spec, old_spec);
-    normalize_cluster_ips(service);
+/// Whether clients outside of the cluster can reach the Service.
+fn is_externally_accessible(spec: &Value) -> bool {
+    is_exposed(spec) || spec["type"] == "ClusterIP" && !blank(&spec["externalIPs"])
 }
 
-fn differs(spec: &Value, old: &Value) -> bool {
-    !blank(&spec["clusterIP"]) && spec["clusterIP"] != old["clusterIP"]
+/// Whether load balancers ask the nodes of the Service for its health.
+pub fn needs_health_check(spec: &Value) -> bool {
+    spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
 }
 
 fn blank(value: &Value) -> bool {
@@ -115,67 +117,89 @@ fn blank(value: &Value) -> bool {
     }
 }
 
+/// Values that were allocated stay where the client left them out, so that it can send the same object twice.
+pub fn keep_allocated(service: &mut Value, old: &Value) {
+    let (spec, old) = (&mut service["spec"], &old["spec"]);
+    if needs_cluster_ip(spec) && needs_cluster_ip(old) {
+        if blank(&spec["clusterIP"]) && !blank(&old["clusterIP"]) {
+            spec["clusterIP"] = old["clusterIP"].clone();
+        }
+        if blank(&spec["clusterIPs"]) && !blank(&old["clusterIPs"]) && spec["clusterIP"] == old["clusterIP"] {
+            spec["clusterIPs"] = old["clusterIPs"].clone();
+        }
+    }
+    if is_exposed(spec) && is_exposed(old) {
+        keep_node_ports(spec, old);
+    }
+    if needs_health_check(spec) && needs_health_check(old) && !blank(&old["healthCheckNodePort"]) {
+        set_empty(spec, "healthCheckNodePort", old["healthCheckNodePort"].clone());
+    }
+}
+
+fn node_ports(spec: &Value) -> Vec<Value> {
+    let ports = spec["ports"].as_array().into_iter().flatten();
+    ports.map(|port| port["nodePort"].clone()).filter(|port| !blank(port)).collect()
+}
+
+/// A port is told by its name; a node port that another already has is not given to it.
 fn keep_node_ports(spec: &mut Value, old: &Value) {
-    let known = old["ports"].as_array().cloned().unwrap_or_default();
-    let used: Vec<Value> =
-        spec["ports"].as_array().into_iter().flatten().map(|p| p["nodePort"].clone()).filter(|p| !blank(p)).collect();
+    let now = node_ports(spec);
+    let mut used: Vec<Value> = node_ports(old).into_iter().filter(|port| now.contains(port)).collect();
+    let name = |port: &Value| port["name"].as_str().unwrap_or("").to_owned();
+    let known: Vec<(String, Value)> =
+        old["ports"].as_array().into_iter().flatten().map(|port| (name(port), port["nodePort"].clone())).collect();
     each(spec, "ports", |port| {
-        if blank(&port["nodePort"])
-            && let Some(same) = known.iter().find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"])
-            && !blank(&same["nodePort"])
-            && !used.contains(&same["nodePort"])
+        let before = known.iter().rfind(|(known, _)| *known == name(port)).map(|(_, port)| port.clone());
+        if let Some(before) =
+            before.filter(|before| blank(&port["nodePort"]) && !blank(before) && !used.contains(before))
         {
-            port["nodePort"] = same["nodePort"].clone();
+            port["nodePort"] = before.clone();
+            used.push(before);
         }
     });
 }
 
-fn needs_health_check(spec: &Value) -> bool {
-    spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
+fn update(service: &mut Value, old: &Value) {
+    keep_allocated(service, old);
+    normalize_cluster_ips(service, Some(old));
+    drop_type_dependent(&mut service["spec"], &old["spec"]);
 }
 
 /// A change of type takes the fields along that only the old type had, if they were left as they were.
 fn drop_type_dependent(spec: &mut Value, old: &Value) {
-    let now = spec["type"].as_str().unwrap_or("").to_owned();
-    let before = old["type"].as_str().unwrap_or("");
-    let exposed = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    if now == "ExternalName" && before != "ExternalName" {
-        remove_unchanged(
-            spec,
-            old,
-            &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"],
-        );
-    }
-    if !exposed(&now) && exposed(before) {
-        if blank(&spec["externalIPs"]) {
-            remove_unchanged(spec, old, &["externalTrafficPolicy"]);
+    let same = |spec: &Value, field: &str| spec[field] == old[field] || blank(&spec[field]) && blank(&old[field]);
+    let mut gone: Vec<&str> = Vec::new();
+    if needs_cluster_ip(old) && !needs_cluster_ip(spec) {
+        if same(spec, "clusterIP") && same(spec, "clusterIPs") {
+            gone.extend(["clusterIP", "clusterIPs"]);
         }
-        let ports = old["ports"].as_array().cloned().unwrap_or_default();
+        gone.extend(["ipFamilies", "ipFamilyPolicy"].iter().filter(|field| same(spec, field)));
+    }
+    if needs_health_check(old) && !needs_health_check(spec) && same(spec, "healthCheckNodePort") {
+        gone.push("healthCheckNodePort");
+    }
+    if old["type"] == "LoadBalancer" && spec["type"] != "LoadBalancer" {
+        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"].iter().filter(|field| same(spec, field)));
+    }
+    if is_externally_accessible(old) && !is_externally_accessible(spec) && same(spec, "externalTrafficPolicy") {
+        gone.push("externalTrafficPolicy");
+    }
+    if is_exposed(old) && !is_exposed(spec) && node_ports(spec) == node_ports(old) {
         each(spec, "ports", |port| {
-            if let Some(same) = ports.iter().find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"]) {
-                remove_unchanged(port, same, &["nodePort"]);
-            }
+            port.as_object_mut().map(|port| port.remove("nodePort"));
         });
     }
-    if now != "LoadBalancer" && before == "LoadBalancer" {
-        remove_unchanged(spec, old, &["healthCheckNodePort", "allocateLoadBalancerNodePorts", "loadBalancerClass"]);
-    }
-}
-
-fn remove_unchanged(obj: &mut Value, old: &Value, fields: &[&str]) {
-    if let Some(map) = obj.as_object_mut() {
-        for field in fields {
-            if map.get(*field) == old.get(*field) {
-                map.remove(*field);
-            }
-        }
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|field, _| !gone.contains(&field.as_str()));
     }
 }
 
 fn validate(root: Node<'_>) {
-    let spec = root.get("spec");
+    let (spec, annotations) = (root.get("spec"), root.get("metadata").get("annotations"));
     let kind = spec.get("type");
-    cluster_ips(spec);
+    topology_mode(annotations);
+    headless(spec);
+    cluster_ip_fields(spec);
     ports(spec);
     session_affinity(spec);
     meta::labels(spec.get("selector"));
@@ -185,25 +209,55 @@ fn validate(root: Node<'_>) {
         }
     }
     kind.need_one_of(&["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
-    if kind.str() == "ExternalName" {
-        external_name(spec.get("externalName"));
-    }
+    source_ranges(spec, annotations);
     load_balancer(spec);
     external_traffic(spec);
     internal_traffic(spec);
     spec.get("trafficDistribution").one_of_if_set(&["PreferClose", "PreferSameNode", "PreferSameZone"]);
 }
 
-fn external_name(name: Node<'_>) {
-    if name.need() {
-        for message in names::dns1123_subdomain(name.str().strip_suffix('.').unwrap_or(name.str())) {
-            name.invalid(message);
+/// The old annotation and the new one say the same, where both are there.
+fn topology_mode(annotations: Node<'_>) {
+    let old = annotations.entry("service.kubernetes.io/topology-aware-hints");
+    let new = annotations.entry("service.kubernetes.io/topology-mode");
+    if old.is_set() && new.is_set() && old.value != new.value {
+        new.invalid("must match annotations[service.kubernetes.io/topology-aware-hints] when both are specified");
+    }
+}
+
+/// Types that are reached at an address have one; an external name has none.
+fn headless(spec: Node<'_>) {
+    let (kind, ips) = (spec.get("type").str(), spec.get("clusterIPs"));
+    if is_exposed(spec.value) && is_headless(spec) {
+        ips.index(0).invalid(format!("may not be set to 'None' for {kind} services"));
+    }
+    if kind != "ExternalName" {
+        return;
+    }
+    for field in ["clusterIPs", "ipFamilies"] {
+        if !spec.get(field).is_empty() {
+            spec.get(field).forbidden("may not be set for ExternalName services");
         }
+    }
+    if spec.get("ipFamilyPolicy").is_set() {
+        spec.get("ipFamilyPolicy").forbidden("may not be set for ExternalName services");
+    }
+    external_name(spec.get("externalName"));
+}
+
+fn external_name(name: Node<'_>) {
+    let bare = name.str().strip_suffix('.').unwrap_or(name.str());
+    if bare.is_empty() {
+        name.required("");
+        return;
+    }
+    for message in names::dns1123_subdomain(bare) {
+        name.invalid(message);
     }
 }
 
 fn is_headless(spec: Node<'_>) -> bool {
-    spec.get("clusterIP").str() == "None"
+    spec.get("clusterIPs").len() == 1 && spec.get("clusterIPs").index(0).str() == "None"
 }
 
 fn ports(spec: Node<'_>) {
@@ -270,64 +324,68 @@ fn session_affinity(spec: Node<'_>) {
     }
 }
 
-fn load_balancer(spec: Node<'_>) {
-    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// Clients that may use the load balancer, in a field or, as of old, in an annotation.
+fn source_ranges(spec: Node<'_>, annotations: Node<'_>) {
     let is_balancer = spec.get("type").str() == "LoadBalancer";
-    let ranges = spec.get("loadBalancerSourceRanges");
-    let at = spec.get("LoadBalancerSourceRanges").with(ranges.value);
-    if !ranges.is_empty() && !is_balancer {
-        at.forbidden(ONLY);
-    } else {
-        for range in at.items() {
-            if ip::parse_cidr(range.str().trim()).is_none() {
-                range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
-            }
+    let range = |at: Node<'_>, text: &str| {
+        // As the annotation's once, the field's values may have spaces around them.
+        if ip::parse_cidr(text.trim()).is_none() {
+            at.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
         }
-    }
-    let (allocate, class) = (spec.get("allocateLoadBalancerNodePorts"), spec.get("loadBalancerClass"));
-    if is_balancer {
-        if !allocate.is_set() {
-            allocate.required("field is required when type is 'LoadBalancer'");
-        }
-        if class.is_set() {
-            class.check(names::qualified_name);
-        }
+    };
+    let ranges = spec.get("LoadBalancerSourceRanges").with(spec.get("loadBalancerSourceRanges").value);
+    let annotation = annotations.entry("service.beta.kubernetes.io/load-balancer-source-ranges");
+    let at = if ranges.is_empty() { annotation } else { ranges };
+    if !at.is_set() || ranges.is_empty() && !annotation.is_set() {
         return;
     }
-    for field in [allocate, class] {
-        if field.is_set() {
-            field.forbidden(ONLY);
-        }
+    if !is_balancer {
+        at.forbidden(ONLY_BALANCED);
+    }
+    ranges.items().for_each(|item| range(item, item.str()));
+    if ranges.is_empty() && !annotation.str().trim().is_empty() {
+        annotation.str().split(',').for_each(|text| range(annotation, text));
     }
 }
 
-fn externally_accessible(spec: Node<'_>) -> bool {
-    match spec.get("type").str() {
-        "LoadBalancer" | "NodePort" => true,
-        "ClusterIP" => !spec.get("externalIPs").is_empty(),
-        _ => false,
+fn load_balancer(spec: Node<'_>) {
+    let allocate = spec.get("allocateLoadBalancerNodePorts");
+    if spec.get("type").str() != "LoadBalancer" && allocate.is_set() {
+        allocate.forbidden(ONLY_BALANCED);
+    }
+    load_balancer_class(spec);
+}
+
+fn load_balancer_class(spec: Node<'_>) {
+    let class = spec.get("loadBalancerClass");
+    if !class.is_set() {
+        return;
+    }
+    if spec.get("type").str() == "LoadBalancer" {
+        class.check(names::qualified_name);
+    } else {
+        class.forbidden(ONLY_BALANCED);
     }
 }
 
 fn external_traffic(spec: Node<'_>) {
     let policy = spec.get("externalTrafficPolicy");
-    if !externally_accessible(spec) {
-        if !policy.is_empty() {
-            policy.invalid("may only be set for externally-accessible services");
-        }
-    } else if policy.is_empty() {
-        if spec.get("type").str() != "ClusterIP" {
-            policy.required("");
-        }
-    } else {
-        policy.one_of(&["Cluster", "Local"]);
+    if is_externally_accessible(spec.value) {
+        policy.need_one_of(&["Cluster", "Local"]);
+    } else if !policy.is_empty() {
+        policy.invalid("may only be set for externally-accessible services");
     }
     let check = spec.get("healthCheckNodePort");
-    if check.int() != 0 && !needs_health_check(spec.value) {
+    if needs_health_check(spec.value) {
+        if check.int() == 0 {
+            check.required("");
+        } else {
+            probe::port_number(check);
+        }
+    } else if check.int() != 0 {
         check.invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
-    }
-    if check.int() < 0 {
-        check.invalid("must be between 0 and 65535, inclusive");
     }
 }
 
@@ -335,58 +393,59 @@ fn internal_traffic(spec: Node<'_>) {
     let policy = spec.get("internalTrafficPolicy");
     if policy.is_set() {
         policy.one_of(&["Cluster", "Local"]);
-    } else if needs_cluster_ip(spec.value) {
+    } else if matches!(spec.get("type").str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
         policy.required("");
     }
 }
 
-fn cluster_ips(spec: Node<'_>) {
-    let (ips, families, policy) = (spec.get("clusterIPs"), spec.get("ipFamilies"), spec.get("ipFamilyPolicy"));
+/// The rules of the fields that say which addresses a Service has. They are looked at before any address is allocated.
+fn cluster_ip_fields(spec: Node<'_>) {
     if spec.get("type").str() == "ExternalName" {
-        for field in [ips, families, policy] {
-            if !field.is_empty() {
-                field.forbidden("may not be set for services of type ExternalName");
-            }
-        }
         return;
     }
-    for family in families.items() {
-        family.one_of(&["IPv4", "IPv6"]);
+    let (first, ips, families, policy) =
+        (spec.get("clusterIP"), spec.get("clusterIPs"), spec.get("ipFamilies"), spec.get("ipFamilyPolicy"));
+    match (first.is_empty(), ips.is_empty()) {
+        (false, true) => ips.required(""),
+        (false, false) if ips.index(0).str() != first.str() => ips.invalid("first value must match `clusterIP`"),
+        (true, false) => ips.invalid("must be empty when `clusterIP` is not specified"),
+        _ => {}
     }
+    families.items().for_each(|family| family.one_of(&["IPv4", "IPv6"]));
     families.unique();
-    policy.one_of_if_set(&["SingleStack", "PreferDualStack", "RequireDualStack"]);
-    cluster_ip_list(spec, ips);
+    policy.one_of_if_set(&["PreferDualStack", "RequireDualStack", "SingleStack"]);
+    if addresses(ips) {
+        match_families(ips, families);
+    }
+}
+
+/// The rules of `cluster_ip_fields`, of a whole Service.
+pub fn validate_cluster_ip_fields(service: &Value) -> ErrorList {
+    collect(service, |root| cluster_ip_fields(root.get("spec")))
+}
+
+/// The addresses themselves: whether all can be read.
+fn addresses(ips: Node<'_>) -> bool {
+    let mut good = true;
+    for (i, address) in ips.items().enumerate() {
+        if i == 0 && address.str() == "None" {
+            if ips.len() > 1 {
+                good = false;
+                ips.invalid("'None' must be the first and only value");
+            }
+        } else {
+            good &= ip::address(address).is_some();
+        }
+    }
     if ips.len() > 2 {
         ips.invalid("may only hold up to 2 values");
     }
-    if spec.get("ipFamilyPolicy").str() == "SingleStack" && ips.len() > 1 {
-        policy.invalid("must be RequireDualStack or PreferDualStack when multiple cluster IPs are given");
+    let parsed: Vec<_> = ips.items().filter_map(|address| ip::parse_legacy(address.str())).collect();
+    let dual = parsed.iter().any(|a| a.is_ipv4()) && parsed.iter().any(|a| a.is_ipv6());
+    if good && ips.len() > 1 && !dual {
+        ips.invalid("may specify no more than one IP for each IP family");
     }
-    match_families(ips, families);
-}
-
-fn cluster_ip_list(spec: Node<'_>, ips: Node<'_>) {
-    let first = spec.get("clusterIP");
-    if first.is_empty() && !ips.is_empty() {
-        ips.forbidden("may not be set when `clusterIP` is empty");
-        return;
-    }
-    if ips.is_empty() {
-        return;
-    }
-    if ips.index(0).str() != first.str() {
-        ips.index(0).invalid("first value must match `clusterIP`");
-    }
-    for (i, address) in ips.items().enumerate() {
-        if address.str() == "None" {
-            if i > 0 || ips.len() > 1 {
-                address.invalid("'None' must be the first and only value");
-            }
-        } else {
-            ip::address(address);
-        }
-    }
-    ips.unique();
+    good
 }
 
 fn match_families(ips: Node<'_>, families: Node<'_>) {
@@ -399,22 +458,80 @@ fn match_families(ips: Node<'_>, families: Node<'_>) {
     }
 }
 
+/// What an address was once it stays, but for a second one, which may come and go (KEP-563).
 fn transition(root: Node<'_>, old: &Value) {
     let (spec, old_spec) = (root.get("spec"), &old["spec"]);
     if needs_cluster_ip(spec.value) && needs_cluster_ip(old_spec) {
-        let (first, before) = (spec.get("clusterIPs").index(0), &old_spec["clusterIPs"][0]);
-        if !before.is_null() && first.value != before {
-            first.invalid("may not change once set");
+        let was_headless = old_spec["clusterIPs"] == json!(["None"]);
+        if !(was_headless && is_headless(spec)) {
+            list_changes(spec, "clusterIPs", &old_spec["clusterIPs"], true);
         }
-        let (family, before) = (spec.get("ipFamilies").index(0), &old_spec["ipFamilies"][0]);
-        if !before.is_null() && family.is_set() && family.value != before {
-            family.invalid("may not change once set");
+        if !was_headless && !is_headless(spec) {
+            list_changes(spec, "ipFamilies", &old_spec["ipFamilies"], false);
         }
     }
-    if spec.get("type").str() == "LoadBalancer" && old_spec["type"] == "LoadBalancer" {
-        let class = spec.get("loadBalancerClass");
-        if class.value != &old_spec["loadBalancerClass"] {
-            class.invalid("may not change once set");
+    let class = spec.get("loadBalancerClass");
+    if spec.get("type").str() == "LoadBalancer"
+        && old_spec["type"] == "LoadBalancer"
+        && class.value != &old_spec["loadBalancerClass"]
+    {
+        class.invalid("may not change once set");
+    }
+    // Looked at with the change and with the object.
+    load_balancer_class(spec);
+    let check = spec.get("healthCheckNodePort");
+    if needs_health_check(spec.value) && needs_health_check(old_spec) && check.value != &old_spec["healthCheckNodePort"]
+    {
+        check.forbidden("field is immutable");
+    }
+}
+
+/// `at_item`: whether a changed item is reported at its own place or at that of the first.
+fn list_changes(spec: Node<'_>, field: &'static str, old: &Value, at_item: bool) {
+    let list = spec.get(field);
+    let old = old.as_array().map_or(&[][..], Vec::as_slice);
+    let changed = |index: usize| list.index(index).value != &old[index];
+    if old.len() == list.len() {
+        for index in (0..old.len()).filter(|index| changed(*index)) {
+            list.index(if at_item { index } else { 0 }).invalid("may not change once set");
+        }
+        return;
+    }
+    if list.is_empty() && (at_item || spec.get("clusterIPs").is_empty()) {
+        list.index(0).invalid("the primary one can not be unset");
+    }
+    if !old.is_empty() && !list.is_empty() && changed(0) {
+        list.index(0).invalid("may not change once set");
+    }
+    let policy = spec.get("ipFamilyPolicy");
+    if old.len() > list.len() && list.len() == 1 && policy.str() != "SingleStack" {
+        policy.invalid("must be set to 'SingleStack' when releasing the secondary one");
+    }
+}
+
+/// What a load balancer tells of itself.
+fn status(root: Node<'_>, _old: &Value) {
+    let (ingress, spec) = (root.get("status").get("loadBalancer").get("ingress"), root.get("spec"));
+    if spec.get("type").str() != "LoadBalancer" && !ingress.is_empty() {
+        ingress.forbidden("may only be used when `spec.type` is 'LoadBalancer'");
+        return;
+    }
+    for entry in ingress.items() {
+        let (address, mode, host) = (entry.get("ip"), entry.get("ipMode"), entry.get("hostname"));
+        if !address.is_empty() {
+            ip::address(address);
+        }
+        match (mode.is_set(), address.is_empty()) {
+            (false, false) => mode.required("must be specified when `ip` is set"),
+            (true, true) => mode.forbidden("may not be specified when `ip` is not set"),
+            (true, false) => mode.one_of(&["Proxy", "VIP"]),
+            (false, true) => {}
+        }
+        if !host.is_empty() {
+            host.check(names::dns1123_subdomain);
+            if ip::parse_legacy(host.str()).is_some() {
+                host.invalid("must be a DNS name, not an IP address");
+            }
         }
     }
 }

@@ -148,13 +148,8 @@ fn priority_class(root: Node<'_>) {
 
 fn runtime_class(root: Node<'_>) {
     root.get("handler").need_check(names::dns1123_label);
-    let fixed = root.get("overhead").get("podFixed");
-    for (resource, amount) in fixed.entries() {
-        // Kubernetes checks the overhead as the limits of a container.
-        let at = root.get("overhead").get("limits").entry(resource).with(amount.value);
-        resources::container_name(at, resource);
-        resources::quantity(at, resource);
-    }
+    let overhead = root.get("overhead");
+    resources::overhead(overhead.with(overhead.get("podFixed").value));
     let scheduling = root.get("scheduling");
     meta::labels(scheduling.get("nodeSelector"));
     let list = scheduling.get("tolerations");

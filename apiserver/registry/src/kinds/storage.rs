@@ -49,9 +49,10 @@ pub const CSI_DRIVER: Kind = Kind {
     },
     validate: |root| csi_driver(root.get("spec")),
     transition: |root, old| {
-        for field in ["attachRequired", "volumeLifecycleModes"] {
-            root.get("spec").get(field).immutable(&old["spec"][field]);
-        }
+        let spec = root.get("spec");
+        // Kubernetes reports it under a misspelt name.
+        spec.get("attachedRequired").with(spec.get("attachRequired").value).immutable(&old["spec"]["attachRequired"]);
+        spec.get("volumeLifecycleModes").immutable(&old["spec"]["volumeLifecycleModes"]);
     },
     generation: true,
     // Counted from the first change on.

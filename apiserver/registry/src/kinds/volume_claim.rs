@@ -1,12 +1,13 @@
 //! Persistent volume claims, also as templates.
 
 use apimachinery::names;
+use apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::defaults::{object, set};
 use crate::node::Node;
 use crate::rules::{labels, resources};
-use crate::strategy::Kind;
+use crate::strategy::{Kind, Looks};
 
 pub const KIND: Kind = Kind {
     group: "",
@@ -15,6 +16,8 @@ pub const KIND: Kind = Kind {
     create: |claim| claim["status"] = json!({"phase": "Pending"}),
     validate: |root| spec(root.get("spec")),
     transition,
+    status,
+    looks: Looks::AS_NEW,
     ..Kind::PLAIN
 };
 
@@ -52,15 +55,15 @@ pub fn access_modes(modes: Node<'_>) {
     if modes.is_empty() {
         modes.required("at least 1 access mode is required");
     }
-    let mut alone = false;
+    let (mut alone, mut shared) = (false, false);
     for mode in modes.items() {
-        if ACCESS_MODES.contains(&mode.str()) {
-            alone |= mode.str() == "ReadWriteOncePod";
-        } else {
-            modes.with(mode.value).not_supported(&ACCESS_MODES);
+        match mode.str() {
+            "ReadWriteOncePod" => alone = true,
+            other if ACCESS_MODES.contains(&other) => shared = true,
+            _ => modes.with(mode.value).not_supported(&ACCESS_MODES),
         }
     }
-    if alone && modes.len() > 1 {
+    if alone && shared {
         modes.forbidden("may not use ReadWriteOncePod with other access modes");
     }
 }
@@ -87,8 +90,19 @@ pub fn spec(spec: Node<'_>) {
     spec.get("volumeMode").one_of_if_set(&["Block", "Filesystem"]);
     let attributes = spec.get("volumeAttributesClassName");
     attributes.check_if_set(names::dns1123_subdomain);
-    for field in ["dataSource", "dataSourceRef"] {
-        data_source(spec.get(field));
+    let (source, reference) = (spec.get("dataSource"), spec.get("dataSourceRef"));
+    data_source(source);
+    data_source(reference);
+    let elsewhere = reference.get("namespace");
+    elsewhere.check_if_set(names::dns1123_label);
+    if !source.is_set() || !reference.is_set() {
+        return;
+    }
+    let same = ["apiGroup", "kind", "name"].iter().all(|field| source.value[*field] == reference.value[*field]);
+    if !elsewhere.is_empty() {
+        spec.invalid_value("spec.dataSource", "may not be specified when dataSourceRef.namespace is specified");
+    } else if !same {
+        spec.invalid_value("spec.dataSource", "must match dataSourceRef");
     }
 }
 
@@ -100,44 +114,121 @@ fn data_source(source: Node<'_>) {
     source.get("kind").need();
     if source.get("apiGroup").is_empty() && source.get("kind").str() != "PersistentVolumeClaim" {
         source.invalid("must be 'PersistentVolumeClaim' when referencing the default apiGroup");
-    } else {
-        source.get("apiGroup").check_if_set(names::dns1123_subdomain);
+    }
+    source.get("apiGroup").check_if_set(names::dns1123_subdomain);
+}
+
+/// The old way to name a storage class.
+const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// A claim's spec is fixed, but for what its controllers fill in and, once it is bound, its size and attributes.
+fn transition(root: Node<'_>, old: &Value) {
+    let (spec, before) = (root.get("spec"), &old["spec"]);
+    let (mut now, mut was) = (spec.value.clone(), before.clone());
+    if before["volumeName"].as_str().is_none_or(str::is_empty) {
+        was["volumeName"] = now["volumeName"].clone();
+    }
+    class_update(root, old, &mut now);
+    if root.get("status").get("phase").str() == "Bound" {
+        if now["resources"]["requests"].is_object() {
+            now["resources"]["requests"]["storage"] = before["resources"]["requests"]["storage"].clone();
+        }
+        if !now["volumeAttributesClassName"].is_null() {
+            now["volumeAttributesClassName"] = before["volumeAttributesClassName"].clone();
+        }
+    }
+    for value in [&mut now, &mut was] {
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|_, v| !v.is_null());
+        }
+    }
+    if now != was {
+        spec.forbidden(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
+    }
+    size_update(spec, old);
+    root.get("volumeMode").with(spec.get("volumeMode").value).immutable(&before["volumeMode"]);
+    let attributes = spec.get("volumeAttributesClassName");
+    if !before["volumeAttributesClassName"].is_null() && attributes.is_empty() {
+        attributes.forbidden("update from non-nil value to nil or an empty string is forbidden");
     }
 }
 
-/// A bound claim's spec is fixed, but for a larger size.
-fn transition(root: Node<'_>, old: &Value) {
-    let (spec, before) = (root.get("spec"), &old["spec"]);
-    let fixed = |v: &Value| {
-        let mut v = v.clone();
-        if let Some(map) = v.as_object_mut() {
-            map.remove("volumeAttributesClassName");
-            if before["volumeName"].as_str().is_none_or(str::is_empty) {
-                map.remove("volumeName");
-            }
-            if let Some(requests) =
-                map.get_mut("resources").and_then(|r| r.get_mut("requests")).and_then(Value::as_object_mut)
-            {
-                requests.remove("storage");
-            }
-            map.retain(|_, v| !v.is_null());
-        }
-        v
-    };
-    if fixed(spec.value) != fixed(before) {
-        spec.forbidden(
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-        );
+/// A class may come where there is none, also from the annotation that named it once.
+fn class_update(root: Node<'_>, old: &Value, now: &mut Value) {
+    let annotation = |obj: &Value| obj["metadata"]["annotations"][CLASS].clone();
+    let (from, to) = (annotation(old), annotation(root.value));
+    let class = now["storageClassName"].clone();
+    if !old["spec"]["storageClassName"].is_null() || class.is_null() {
+        annotation_is_fixed(root, &from, &to);
+        return;
     }
-    let (new_size, old_size) =
-        (&spec.value["resources"]["requests"]["storage"], &before["resources"]["requests"]["storage"]);
-    let (Some(new), Some(was)) = (resources::parse(new_size), resources::parse(old_size)) else { return };
+    let moved = !from.is_null() && class == from && (to.is_null() || to == from);
+    if !moved {
+        annotation_is_fixed(root, &from, &to);
+    }
+    if moved || from.is_null() || class == from {
+        now["storageClassName"] = Value::Null;
+    }
+}
+
+fn annotation_is_fixed(root: Node<'_>, from: &Value, to: &Value) {
+    if from.as_str().unwrap_or("") != to.as_str().unwrap_or("") {
+        root.get("metadata").get("annotations").entry(CLASS).invalid("field is immutable");
+    }
+}
+
+/// A size may shrink again only down to what the volume has.
+fn size_update(spec: Node<'_>, old: &Value) {
     let at = spec.get("resources").get("requests").get("storage");
-    if new < was {
+    let size = |v: &Value| resources::parse(v).unwrap_or(Quantity::ZERO);
+    let (new, was) = (size(at.value), size(&old["spec"]["resources"]["requests"]["storage"]));
+    if new < was && new <= size(&old["status"]["capacity"]["storage"]) {
         at.forbidden("field can not be less than status.capacity");
-    } else if new > was && old["status"]["phase"] != "Bound" {
-        spec.forbidden(
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-        );
     }
+}
+
+/// What controllers tell of a claim's size.
+fn status(root: Node<'_>, _old: &Value) {
+    const STATES: [&str; 5] = [
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    let status = root.get("status");
+    for (_, amount) in status.get("capacity").entries() {
+        if resources::sign(amount.value).is_lt() {
+            amount.invalid("must be a valid resource quantity");
+        }
+    }
+    let states = status.get("allocatedResourceStatus").with(status.get("allocatedResourceStatuses").value);
+    for (resource, state) in states.entries() {
+        resource_key(states, resource);
+        if !STATES.contains(&state.str()) {
+            states.not_supported_value(resource, &STATES);
+        }
+    }
+    let allocated = status.get("allocatedResources");
+    for (resource, amount) in allocated.entries() {
+        if resource_key(allocated, resource) && resources::sign(amount.value).is_lt() {
+            amount.invalid("must be a valid resource quantity");
+        }
+    }
+}
+
+/// Of Kubernetes' own resources a claim has storage only. Tells whether the name is good.
+fn resource_key(at: Node<'_>, resource: &str) -> bool {
+    let messages = names::qualified_name(resource);
+    let well_formed = messages.is_empty();
+    for message in messages {
+        at.invalid_value(resource, message);
+    }
+    let foreign = !resources::is_native(resource) || resource == "storage";
+    if well_formed && !foreign {
+        at.not_supported_value(resource, &["storage"]);
+    }
+    well_formed && foreign
 }

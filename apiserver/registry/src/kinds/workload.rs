@@ -62,6 +62,7 @@ pub const STATEFUL_SET: Kind = Kind {
     resource: "statefulsets",
     default: default_stateful_set,
     validate: stateful_set,
+    creation: |root| root.get("spec").get("volumeClaimTemplates").items().for_each(volume_claim::template),
     transition: stateful_set_update,
     status: replica_status,
     generation: true,
@@ -304,9 +305,7 @@ fn daemon_rolling(rolling: Node<'_>) {
     number::int_or_percent(surge);
     number::at_most_all(unavailable);
     number::at_most_all(surge);
-    let has = |n: Node<'_>| {
-        number::int_or_percent_value(n) != 0 || (n.value.is_string() && number::percent(n.str()).is_none())
-    };
+    let has = |n: Node<'_>| number::int_or_percent_value(n) != 0;
     if has(unavailable) && has(surge) {
         surge.invalid("may not be set when maxUnavailable is non-zero");
     } else if !has(unavailable) && !has(surge) {
@@ -325,9 +324,6 @@ fn stateful_set(root: Node<'_>) {
     spec.get("minReadySeconds").non_negative();
     spec.get("ordinals").get("start").non_negative();
     selector(spec.get("selector"));
-    for claim in spec.get("volumeClaimTemplates").items() {
-        volume_claim::template(claim);
-    }
     stateful_template(spec);
     spec.get("serviceName").check_if_set(names::dns1123_label);
     spec.get("revisionHistoryLimit").non_negative();

@@ -36,7 +36,8 @@ fn node_affinity(affinity: Node<'_>) {
         if term.get("weight").int() <= 0 || term.get("weight").int() > 100 {
             term.get("weight").invalid("must be in the range 1-100");
         }
-        node_term(term.get("preference"));
+        // A preference that no node can meet does no harm.
+        node_term(term.get("preference"), false);
     }
 }
 
@@ -47,21 +48,21 @@ pub fn node_selector(selector: Node<'_>) {
         terms.required("must have at least one node selector term");
     }
     for term in terms.items() {
-        node_term(term);
+        node_term(term, true);
     }
 }
 
-/// A `core.v1 NodeSelectorTerm`.
-pub fn node_term(term: Node<'_>) {
+/// A `core.v1 NodeSelectorTerm`; `values` tells whether its values must be those that labels can have.
+fn node_term(term: Node<'_>, values: bool) {
     for requirement in term.get("matchExpressions").items() {
-        node_requirement(requirement);
+        node_requirement(requirement, values);
     }
     for requirement in term.get("matchFields").items() {
         field_requirement(requirement);
     }
 }
 
-fn node_requirement(requirement: Node<'_>) {
+fn node_requirement(requirement: Node<'_>, check_values: bool) {
     let (operator, values) = (requirement.get("operator"), requirement.get("values"));
     match operator.str() {
         "In" | "NotIn" => {
@@ -82,8 +83,8 @@ fn node_requirement(requirement: Node<'_>) {
         _ => operator.invalid("not a valid selector operator"),
     }
     labels::name(requirement.get("key"));
-    for value in values.items() {
-        value.check(names::label_value);
+    if check_values {
+        values.items().for_each(|value| value.check(names::label_value));
     }
 }
 
@@ -124,19 +125,43 @@ fn pod_term(term: Node<'_>) {
     }
 }
 
-fn label_keys(term: Node<'_>) {
-    let selector = term.get("labelSelector");
-    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
-        let keys = term.get(field);
-        for key in keys.items() {
-            key.check(names::qualified_name);
-        }
-        if !keys.is_empty() && !selector.is_set() {
-            keys.forbidden("must not be specified when labelSelector is not set");
-        }
+/// `matchLabelKeys` and their like need a selector that they add to.
+fn keys_of_labels(keys: Node<'_>, selector: Node<'_>) {
+    if keys.is_empty() {
+        return;
     }
-    let mismatched = term.get("mismatchLabelKeys").value.as_array().map_or(&[][..], Vec::as_slice);
-    for key in term.get("matchLabelKeys").items() {
+    if selector.is_set() {
+        keys.items().for_each(labels::name);
+    } else {
+        keys.forbidden("must not be specified when labelSelector is not set");
+    }
+}
+
+/// Keys that the selector has of its own, with their index. What the keys stand for was added to the selector when the pod was
+/// made: only a second requirement is the user's.
+fn selected_twice<'a>(keys: Node<'a>, selector: Node<'a>) -> Vec<(usize, &'a str)> {
+    let mut selected: Vec<&str> = selector.get("matchLabels").entries().map(|(key, _)| key).collect();
+    let mut twice = Vec::new();
+    for expression in selector.get("matchExpressions").items() {
+        let key = expression.get("key").str();
+        if let (Some(index), true) = (keys.items().position(|k| k.str() == key), selected.contains(&key)) {
+            twice.push((index, key));
+        }
+        selected.push(key);
+    }
+    twice
+}
+
+fn label_keys(term: Node<'_>) {
+    let (selector, matched, mismatched) =
+        (term.get("labelSelector"), term.get("matchLabelKeys"), term.get("mismatchLabelKeys"));
+    keys_of_labels(matched, selector);
+    keys_of_labels(mismatched, selector);
+    for (index, key) in selected_twice(matched, selector) {
+        term.index(index).invalid_value(key, "exists in both matchLabelKeys and labelSelector");
+    }
+    let mismatched = mismatched.value.as_array().map_or(&[][..], Vec::as_slice);
+    for key in matched.items() {
         if mismatched.contains(key.value) {
             key.invalid("exists in both matchLabelKeys and mismatchLabelKeys");
         }
@@ -146,20 +171,19 @@ fn label_keys(term: Node<'_>) {
 /// `topologySpreadConstraints` of a pod.
 pub fn topology_spread(constraints: Node<'_>) {
     const WHEN: [&str; 2] = ["DoNotSchedule", "ScheduleAnyway"];
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for constraint in constraints.items() {
+    let pair = |c: Node<'_>| (c.get("topologyKey").value.clone(), c.get("whenUnsatisfiable").value.clone());
+    for (i, constraint) in constraints.items().enumerate() {
         let (key, when) = (constraint.get("topologyKey"), constraint.get("whenUnsatisfiable"));
         if constraint.get("maxSkew").int() <= 0 {
             constraint.get("maxSkew").invalid_value(constraint.get("maxSkew").int(), "must be greater than zero");
         }
         key.need();
         when.one_of(&WHEN);
-        let pair = (key.str(), when.str());
-        if seen.contains(&pair) {
-            let text = Value::from(format!("{{{}, {}}}", pair.0, pair.1));
+        // The earlier one of two is reported.
+        if constraints.items().skip(i + 1).any(|other| pair(other) == pair(constraint)) {
+            let text = Value::from(format!("{{{}, {}}}", key.str(), when.str()));
             constraint.get("{topologyKey, whenUnsatisfiable}").with(&text).duplicate();
         }
-        seen.push(pair);
         min_domains(constraint);
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             constraint.get(field).one_of_if_set(&["Honor", "Ignore"]);
@@ -179,16 +203,8 @@ fn min_domains(constraint: Node<'_>) {
 
 fn spread_label_keys(constraint: Node<'_>) {
     let (keys, selector) = (constraint.get("matchLabelKeys"), constraint.get("labelSelector"));
-    if keys.is_empty() {
-        return;
-    }
-    if !selector.is_set() {
-        keys.forbidden("must not be specified when labelSelector is not set");
-    }
-    for key in keys.items() {
-        key.check(names::qualified_name);
-        if selector.value["matchLabels"].get(key.str()).is_some() {
-            key.invalid("exists in both matchLabelKeys and labelSelector");
-        }
+    keys_of_labels(keys, selector);
+    for (index, key) in selected_twice(keys, selector) {
+        keys.index(index).invalid_value(key, "exists in both matchLabelKeys and labelSelector");
     }
 }

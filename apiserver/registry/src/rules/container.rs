@@ -10,8 +10,12 @@ use crate::rules::{env, probe, resources, security, volume};
 pub struct Scope<'a> {
     pub volumes: Vec<(&'a str, &'a Value)>,
     pub claim_names: Vec<&'a str>,
-    pub host_network: bool,
     pub host_users: bool,
+    /// `terminationGracePeriodSeconds`.
+    pub grace: Option<i64>,
+    pub restart_policy: &'a str,
+    /// Whether this is a pod's spec, not a template's.
+    pub is_pod: bool,
 }
 
 /// `containers`, `initContainers` and `ephemeralContainers` of a pod spec.
@@ -22,32 +26,51 @@ pub fn all<'a>(spec: Node<'a>, scope: &Scope<'a>) {
     }
     let mut names: Vec<&str> = Vec::new();
     for container in regular.items() {
-        self::regular(container, scope, &mut names);
-    }
-    for container in init.items() {
-        self::init(container, scope, &mut names);
-    }
-    for container in spec.get("ephemeralContainers").items() {
-        ephemeral(container, scope, &mut names, spec);
+        self::regular(container, scope);
+        unique_name(container, &mut names);
     }
     host_port_conflicts(regular.items());
     for container in init.items() {
+        self::init(container, scope);
+        // Nameless ones are namesakes of a nameless container only.
+        if !container.get("name").is_empty() || names.contains(&"") {
+            unique_name(container, &mut names);
+        }
         host_port_conflicts(std::iter::once(container));
+    }
+    for container in spec.get("ephemeralContainers").items() {
+        ephemeral(container, scope, spec);
+        unique_name(container, &mut names);
     }
 }
 
-fn regular<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str>) {
-    common(container, scope, names);
-    probe::lifecycle(container.get("lifecycle"));
+fn unique_name<'a>(container: Node<'a>, names: &mut Vec<&'a str>) {
+    let name = container.get("name");
+    if names.contains(&name.str()) {
+        name.duplicate();
+    } else {
+        names.push(name.str());
+    }
+}
+
+fn regular<'a>(container: Node<'a>, scope: &Scope<'a>) {
+    common(container, scope);
+    if scope.is_pod {
+        trimmed_image(container.get("image"));
+    }
+    probe::lifecycle(container.get("lifecycle"), scope.grace);
     probe::of_container(container);
     restart_policy(container, &["Always", "OnFailure", "Never"]);
 }
 
-fn init<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str>) {
-    common(container, scope, names);
+fn init<'a>(container: Node<'a>, scope: &Scope<'a>) {
+    common(container, scope);
+    if scope.is_pod {
+        trimmed_image(container.get("image"));
+    }
     restart_policy(container, &["Always", "OnFailure", "Never"]);
     if container.get("restartPolicy").str() == "Always" {
-        probe::lifecycle(container.get("lifecycle"));
+        probe::lifecycle(container.get("lifecycle"), scope.grace);
         probe::of_container(container);
         return;
     }
@@ -58,8 +81,9 @@ fn init<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str>) {
     }
 }
 
-fn ephemeral<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str>, spec: Node<'a>) {
-    common(container, scope, names);
+fn ephemeral<'a>(container: Node<'a>, scope: &Scope<'a>, spec: Node<'a>) {
+    common(container, scope);
+    trimmed_image(container.get("image"));
     let target = container.get("targetContainerName");
     let known = ["containers", "initContainers"]
         .iter()
@@ -76,6 +100,7 @@ fn ephemeral<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str
         "resources",
         "resizePolicy",
         "restartPolicy",
+        "restartPolicyRules",
     ] {
         if !container.get(field).is_empty() {
             container.get(field).forbidden("cannot be set for an Ephemeral Container");
@@ -112,77 +137,90 @@ fn restart_policy(container: Node<'_>, allowed: &[&str]) {
     }
 }
 
-fn common<'a>(container: Node<'a>, scope: &Scope<'a>, names: &mut Vec<&'a str>) {
-    let name = container.get("name");
-    if name.is_empty() {
-        name.required("");
-    } else {
-        name.check(names::dns1123_label);
-        if names.contains(&name.str()) {
-            name.duplicate();
-        } else {
-            names.push(name.str());
-        }
-    }
-    image(container.get("image"));
+fn common<'a>(container: Node<'a>, scope: &Scope<'a>) {
+    container.get("name").need_check(names::dns1123_label);
+    container.get("image").need();
     container.get("terminationMessagePolicy").need_one_of(&["File", "FallbackToLogsOnError"]);
     container.get("imagePullPolicy").need_one_of(&["Always", "IfNotPresent", "Never"]);
-    ports(container.get("ports"), scope.host_network);
+    ports(container.get("ports"));
     env::env(container.get("env"));
     env::env_from(container.get("envFrom"));
     mounts(container, scope);
     devices(container, scope);
     resources::requirements(container.get("resources"));
     claims(container.get("resources").get("claims"), scope);
-    resize_policy(container.get("resizePolicy"));
+    resize_policy(container.get("resizePolicy"), scope.restart_policy);
     security::of_container(container.get("securityContext"), scope.host_users);
 }
 
-fn image(image: Node<'_>) {
-    if image.need() && image.str().trim() != image.str() {
+/// Templates may have spaces around an image, for controllers that put one in their place.
+pub fn trimmed_image(image: Node<'_>) {
+    if image.str().trim() != image.str() {
         image.invalid("must not have leading or trailing whitespace");
     }
 }
 
+/// A container's claims are among those of its pod; none is named twice, whole or in part.
 fn claims(claims: Node<'_>, scope: &Scope<'_>) {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
     for claim in claims.items() {
-        if !claim.get("name").is_empty() && !scope.claim_names.contains(&claim.get("name").str()) {
+        let (name, request) = (claim.get("name").str(), claim.get("request"));
+        if name.is_empty() {
+            claim.required("");
+            continue;
+        }
+        let whole = seen.contains(&(name, ""));
+        if whole {
+            claim.duplicate();
+        } else {
+            request.check_if_set(names::dns1123_label);
+            let overlaps = seen.iter().any(|(n, r)| *n == name && (*r == request.str() || request.is_empty()));
+            if overlaps {
+                claim.duplicate();
+            }
+            seen.push((name, request.str()));
+        }
+        if !scope.claim_names.contains(&name) {
             claim.not_found();
         }
     }
 }
 
-fn resize_policy(list: Node<'_>) {
+/// What is wrong with a policy is reported at the list.
+fn resize_policy(list: Node<'_>, restart: &str) {
     let mut seen: Vec<&str> = Vec::new();
+    let word = |value: Node<'_>, words: &[&str]| {
+        if value.is_empty() {
+            list.required("");
+        } else if !words.contains(&value.str()) {
+            list.with(value.value).not_supported(words);
+        }
+    };
     for policy in list.items() {
-        let name = policy.get("resourceName");
-        if seen.contains(&name.str()) {
-            list.duplicate();
+        let (resource, on_resize) = (policy.get("resourceName"), policy.get("restartPolicy"));
+        if seen.contains(&resource.str()) {
+            policy.duplicate();
         }
-        seen.push(name.str());
-        if name.is_empty() {
-            name.required("");
-        } else {
-            name.one_of(&["cpu", "memory"]);
+        seen.push(resource.str());
+        word(resource, &["cpu", "memory"]);
+        word(on_resize, &["NotRequired", "RestartContainer"]);
+        if restart == "Never" && on_resize.str() != "NotRequired" {
+            list.with(on_resize.value).invalid("must be 'NotRequired' when `restartPolicy` is 'Never'");
         }
-        let restart = policy.get("restartPolicy");
-        restart.need_one_of(&["NotRequired", "RestartContainer"]);
     }
 }
 
-fn ports(list: Node<'_>, host_network: bool) {
+fn ports(list: Node<'_>) {
     let mut names: Vec<&str> = Vec::new();
     for port in list.items() {
         let name = port.get("name");
         if !name.is_empty() {
-            let messages = names::port_name(name.str());
-            if messages.is_empty() {
-                if names.contains(&name.str()) {
-                    name.duplicate();
-                }
-                names.push(name.str());
-            } else {
+            if !names::port_name(name.str()).is_empty() {
                 name.check(names::port_name);
+            } else if names.contains(&name.str()) {
+                name.duplicate();
+            } else {
+                names.push(name.str());
             }
         }
         let (inside, outside) = (port.get("containerPort"), port.get("hostPort"));
@@ -193,14 +231,19 @@ fn ports(list: Node<'_>, host_network: bool) {
         }
         if outside.int() != 0 {
             probe::port_number(outside);
-            if host_network && outside.int() != inside.int() {
-                inside.invalid("must match `hostPort` when `hostNetwork` is true");
-            }
         }
         port.get("protocol").need_one_of(&["TCP", "UDP", "SCTP"]);
-        let host_ip = port.get("hostIP");
-        if !host_ip.is_empty() {
-            crate::rules::ip::address(host_ip);
+    }
+}
+
+/// In the host's network a container's port is the host's. A template may leave the host's out.
+pub fn host_network_ports(containers: Node<'_>, is_pod: bool) {
+    for container in containers.items() {
+        for port in container.get("ports").items() {
+            let (inside, outside) = (port.get("containerPort").int(), port.get("hostPort"));
+            if (is_pod || outside.int() != 0) && outside.int() != inside {
+                outside.invalid_value(outside.int(), "must match `containerPort` when `hostNetwork` is true");
+            }
         }
     }
 }
@@ -223,14 +266,15 @@ fn host_port_conflicts<'a>(containers: impl Iterator<Item = Node<'a>>) {
     }
 }
 
+/// What is wrong with the way in which a volume is mounted is reported at the list.
 fn mounts<'a>(container: Node<'a>, scope: &Scope<'a>) {
+    let (list, devices) = (container.get("volumeMounts"), container.get("volumeDevices"));
+    let device = |field: &'static str, value: &str| devices.items().any(|d| d.get(field).str() == value);
     let mut paths: Vec<&str> = Vec::new();
-    for mount in container.get("volumeMounts").items() {
+    for mount in list.items() {
         let (name, path) = (mount.get("name"), mount.get("mountPath"));
-        if name.is_empty() {
-            name.required("");
-        }
-        if !scope.volumes.iter().any(|(n, _)| *n == name.str()) && !name.is_empty() {
+        name.need();
+        if !scope.volumes.iter().any(|(n, _)| *n == name.str()) {
             name.not_found();
         }
         path.need();
@@ -238,41 +282,41 @@ fn mounts<'a>(container: Node<'a>, scope: &Scope<'a>) {
             path.invalid("must be unique");
         }
         paths.push(path.str());
-        sub_path(mount);
-        propagation(mount, container);
-        recursive_read_only(mount);
-        for device in container.get("volumeDevices").items() {
-            if device.get("devicePath").str() == path.str() && !path.is_empty() {
-                path.invalid("must not already exist as a path in volumeDevices");
-            }
-            if device.get("name").str() == name.str() && !name.is_empty() {
-                name.invalid("must not already exist in volumeDevices");
-            }
+        if device("name", name.str()) {
+            name.invalid("must not already exist in volumeDevices");
         }
+        if device("devicePath", path.str()) {
+            path.invalid("must not already exist as a path in volumeDevices");
+        }
+        sub_path(list, mount);
+        propagation(list, mount, container);
+        recursive_read_only(list, mount);
     }
 }
 
-fn sub_path(mount: Node<'_>) {
+fn sub_path(list: Node<'_>, mount: Node<'_>) {
     let (sub, expression) = (mount.get("subPath"), mount.get("subPathExpr"));
-    volume::local_descending_path(sub);
+    if !sub.is_empty() {
+        volume::local_descending_path(list.get("subPath").with(sub.value));
+    }
     if !expression.is_empty() {
         if !sub.is_empty() {
             expression.invalid("subPathExpr and subPath are mutually exclusive");
         }
-        volume::local_descending_path(expression);
+        volume::local_descending_path(list.get("subPathExpr").with(expression.value));
     }
 }
 
-fn propagation(mount: Node<'_>, container: Node<'_>) {
-    let mode = mount.get("mountPropagation");
+fn propagation(list: Node<'_>, mount: Node<'_>, container: Node<'_>) {
+    let mode = list.get("mountPropagation").with(mount.get("mountPropagation").value);
     mode.one_of_if_set(&["Bidirectional", "HostToContainer", "None"]);
     if mode.str() == "Bidirectional" && !container.get("securityContext").get("privileged").bool() {
         mode.forbidden("Bidirectional mount propagation is available only to privileged containers");
     }
 }
 
-fn recursive_read_only(mount: Node<'_>) {
-    let mode = mount.get("recursiveReadOnly");
+fn recursive_read_only(list: Node<'_>, mount: Node<'_>) {
+    let mode = list.get("recursiveReadOnly").with(mount.get("recursiveReadOnly").value);
     if !mode.is_set() {
         return;
     }
@@ -281,39 +325,47 @@ fn recursive_read_only(mount: Node<'_>) {
         if !mount.get("readOnly").bool() {
             mode.forbidden("may only be specified when readOnly is true");
         }
-        if !matches!(mount.get("mountPropagation").str(), "" | "None") {
+        let propagation = mount.get("mountPropagation");
+        if propagation.is_set() && propagation.str() != "None" {
             mode.forbidden("may only be specified when mountPropagation is None or not specified");
         }
     }
 }
 
 fn devices<'a>(container: Node<'a>, scope: &Scope<'a>) {
+    let mounts = container.get("volumeMounts");
+    let mounted = |field: &'static str, value: &str| mounts.items().any(|m| m.get(field).str() == value);
     let (mut names, mut paths): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for device in container.get("volumeDevices").items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));
-        if name.need() {
-            if names.contains(&name.str()) {
-                name.invalid("must be unique");
-            }
-            match scope.volumes.iter().find(|(n, _)| *n == name.str()) {
-                None => name.not_found(),
-                Some((_, v)) if v["persistentVolumeClaim"].is_null() && v["ephemeral"].is_null() => {
-                    name.invalid(
-                        "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
-                    );
-                }
-                Some(_) => {}
-            }
+        name.need();
+        if names.contains(&name.str()) {
+            name.invalid("must be unique");
         }
-        if path.need() {
-            if paths.contains(&path.str()) {
-                path.invalid("must be unique");
+        match scope.volumes.iter().find(|(n, _)| *n == name.str()) {
+            None => name.not_found(),
+            Some((_, v)) if v["persistentVolumeClaim"].is_null() && v["ephemeral"].is_null() => {
+                name.invalid("can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode");
             }
-            if path.str().split('/').any(|p| p == "..") {
-                path.invalid("can not contain backsteps ('..')");
-            }
+            Some(_) => {}
         }
-        names.push(name.str());
-        paths.push(path.str());
+        path.need();
+        if paths.contains(&path.str()) {
+            path.invalid("must be unique");
+        }
+        if path.str().split('/').any(|p| p == "..") {
+            path.invalid("can not contain backsteps ('..')");
+        } else {
+            paths.push(path.str());
+        }
+        if mounted("name", name.str()) {
+            name.invalid("must not already exist in volumeMounts");
+        }
+        if mounted("mountPath", path.str()) {
+            path.invalid("must not already exist as a path in volumeMounts");
+        }
+        if !name.is_empty() {
+            names.push(name.str());
+        }
     }
 }

@@ -40,7 +40,9 @@ pub fn of_pod(spec: Node<'_>) {
     }
     searches(config.get("searches"));
     for option in config.get("options").items() {
-        option.get("name").need();
+        if option.get("name").is_empty() {
+            option.required("must not be empty");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use apimachinery::names;
 
 use crate::node::Node;
+use crate::rules::resources;
 
 /// Fields that an environment variable may show.
 pub const ENV_FIELDS: [&str; 9] = [
@@ -19,8 +20,8 @@ pub const ENV_FIELDS: [&str; 9] = [
 /// Fields that a file of a downward API volume may show.
 pub const VOLUME_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
-/// Fields that are known at all.
-const KNOWN: [&str; 16] = [
+/// Fields that are known at all. `spec.host` is the old name of `spec.nodeName`.
+const KNOWN: [&str; 15] = [
     "metadata.annotations",
     "metadata.labels",
     "metadata.name",
@@ -36,7 +37,6 @@ const KNOWN: [&str; 16] = [
     "status.hostIPs",
     "status.podIP",
     "status.podIPs",
-    "spec.hostNetwork",
 ];
 const CONTAINER_RESOURCES: [&str; 6] = [
     "limits.cpu",
@@ -53,58 +53,59 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
     rest.strip_suffix("']").map(|key| (field, key))
 }
 
-/// A `core.v1 ObjectFieldSelector`.
+/// A `core.v1 ObjectFieldSelector`. A bad subscript is reported at the reference.
 pub fn field_ref(reference: Node<'_>, allowed: &[&str]) {
-    let path = reference.get("fieldPath");
-    if !reference.get("apiVersion").need() || !path.need() {
+    let (version, path) = (reference.get("apiVersion"), reference.get("fieldPath"));
+    if !version.need() || !path.need() {
         return;
     }
+    if version.str() != "v1" {
+        path.invalid(format!("error converting fieldPath: unsupported pod version: {}", version.str()));
+        return;
+    }
+    let subscripted = |rule: fn(&str) -> Vec<String>, key: &str| {
+        for message in rule(key) {
+            reference.invalid_value(key, message);
+        }
+    };
     match subscript(path.str()) {
-        Some(("metadata.annotations", key)) => {
-            for message in names::qualified_name(&key.to_lowercase()) {
-                path.invalid_value(key, message);
-            }
+        Some(("metadata.annotations", key)) => subscripted(names::qualified_name, &key.to_lowercase()),
+        Some(("metadata.labels", key)) => subscripted(names::qualified_name, key),
+        Some(_) => {
+            path.invalid(format!("error converting fieldPath: field label does not support subscript: {}", path.str()));
         }
-        Some(("metadata.labels", key)) => {
-            for message in names::qualified_name(key) {
-                path.invalid_value(key, message);
-            }
-        }
-        Some(_) => path.invalid("does not support subscript"),
         None if !KNOWN.contains(&path.str()) => {
             path.invalid(format!("error converting fieldPath: field label not supported: {}", path.str()));
         }
+        None if path.str() == "spec.host" && allowed.contains(&"spec.nodeName") => {}
         None => path.one_of(allowed),
     }
 }
 
+/// Divisors of amounts that are counted in bytes.
+const BYTE_UNITS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+
 /// A `core.v1 ResourceFieldSelector`.
 pub fn resource_field_ref(reference: Node<'_>, for_volume: bool) {
-    let resource = reference.get("resource");
-    if for_volume && reference.get("containerName").is_empty() {
-        reference.get("containerName").required("");
+    let (resource, container) = (reference.get("resource"), reference.get("containerName"));
+    let hugepages = ["limits.hugepages-", "requests.hugepages-"].iter().any(|p| resource.str().starts_with(p));
+    let known = CONTAINER_RESOURCES.contains(&resource.str());
+    if for_volume && container.is_empty() {
+        container.required("");
     } else if resource.is_empty() {
         resource.required("");
-    } else if resource.str().starts_with("limits.hugepages-") || resource.str().starts_with("requests.hugepages-") {
-        divisor(
-            reference.get("divisor"),
-            &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
-        );
-    } else if CONTAINER_RESOURCES.contains(&resource.str()) {
-        let units: &[&str] = if resource.str().ends_with("cpu") {
-            &["1m", "1"]
-        } else {
-            &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]
-        };
-        divisor(reference.get("divisor"), units);
-    } else {
+    } else if !known && !hugepages {
         resource.not_supported(&CONTAINER_RESOURCES);
+    }
+    if known || hugepages {
+        let units: &[&str] = if resource.str().ends_with("cpu") { &["1m", "1"] } else { &BYTE_UNITS };
+        divisor(reference.get("divisor"), units);
     }
 }
 
 fn divisor(divisor: Node<'_>, units: &[&str]) {
-    let text = divisor.str();
-    if !(text.is_empty() || text == "0" || units.contains(&text)) {
+    let Some(quantity) = resources::parse(divisor.value).filter(|q| !q.is_zero()) else { return };
+    if !units.contains(&quantity.to_string().as_str()) {
         divisor.invalid(format!("only divisor's values {} are supported with the resource", units.join(", ")));
     }
 }

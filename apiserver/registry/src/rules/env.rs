@@ -31,7 +31,7 @@ fn value_from(variable: Node<'_>, from: Node<'_>) {
     for selector in [from.get("configMapKeyRef"), from.get("secretKeyRef")] {
         if selector.is_set() {
             sources += 1;
-            selector.get("name").need();
+            selector.get("name").check(names::dns1123_subdomain);
             selector.get("key").need_check(names::config_map_key);
         }
     }
@@ -56,7 +56,7 @@ fn value_from(variable: Node<'_>, from: Node<'_>) {
     }
 }
 
-/// `envFrom` of a container.
+/// `envFrom` of a container. What is wrong with a source as a whole is reported at the list.
 pub fn env_from(list: Node<'_>) {
     for source in list.items() {
         source.get("prefix").check_if_set(names::env_var_name);
@@ -64,13 +64,14 @@ pub fn env_from(list: Node<'_>) {
         for reference in [source.get("configMapRef"), source.get("secretRef")] {
             if reference.is_set() {
                 sources += 1;
-                reference.get("name").need();
+                // It may be the beginning of a generated name.
+                reference.get("name").need_check(names::dns1123_subdomain_prefix);
             }
         }
         match sources {
-            0 => source.invalid_value("", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => list.invalid_value("", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => source.invalid_value("", "may not have more than one field specified at a time"),
+            _ => list.invalid_value("", "may not have more than one field specified at a time"),
         }
     }
 }

@@ -31,15 +31,8 @@ pub fn validate(metadata: Node<'_>, namespaced: bool, rule: NameRule) {
     common(metadata);
 }
 
-/// A prefix is held to the rule as if a suffix followed: a trailing dash is no fault.
 fn generate_name(prefix: &str, rule: NameRule) -> Vec<String> {
-    if prefix.is_empty() {
-        return Vec::new();
-    }
-    match prefix.strip_suffix('-') {
-        Some(stem) if !stem.is_empty() => rule(&format!("{stem}a")),
-        _ => rule(prefix),
-    }
+    if prefix.is_empty() { Vec::new() } else { rule(&names::as_prefix(prefix)) }
 }
 
 fn common(metadata: Node<'_>) {

@@ -29,7 +29,7 @@ pub fn at_most_all(node: Node<'_>) {
     }
 }
 
-/// The number itself, or the percentage; what is malformed counts as zero.
+/// The number itself, or the percentage. A number in quotes counts as one, what is malformed as zero.
 pub fn int_or_percent_value(node: Node<'_>) -> i64 {
-    percent(node.str()).unwrap_or_else(|| node.int())
+    percent(node.str()).or_else(|| node.str().parse().ok()).unwrap_or_else(|| node.int())
 }

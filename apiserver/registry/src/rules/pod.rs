@@ -1,24 +1,30 @@
 //! Rules of a pod spec, wherever one stands: pods and the templates of the workloads.
 
 use apimachinery::names;
+use apimachinery::quantity::Quantity;
 
 use crate::node::Node;
 use crate::rules::container::{self, Scope};
-use crate::rules::{affinity, dns, meta, resources, security, tolerations, volume};
+use crate::rules::{affinity, annotations, dns, meta, resources, security, tolerations, volume, windows};
 
-/// A `core.v1 PodSpec`.
-pub fn spec(spec: Node<'_>) {
+/// A `core.v1 PodSpec`. `pod` is the metadata of the pod, where the spec is not a template's.
+pub fn spec(spec: Node<'_>, pod: Option<Node<'_>>) {
     let grace = spec.get("terminationGracePeriodSeconds");
     if !grace.is_set() {
         grace.required("");
     }
     let scope = Scope {
-        volumes: volume::volumes(spec.get("volumes")),
+        volumes: volume::volumes(spec.get("volumes"), pod),
         claim_names: spec.get("resourceClaims").items().map(|c| c.get("name").str()).collect(),
-        host_network: spec.get("hostNetwork").bool(),
         host_users: spec.get("hostUsers").value.as_bool() != Some(false),
+        grace: grace.opt_int(),
+        restart_policy: spec.get("restartPolicy").str(),
+        is_pod: pod.is_some(),
     };
     container::all(spec, &scope);
+    if spec.get("hostNetwork").bool() {
+        container::host_network_ports(spec.get("containers"), pod.is_some());
+    }
     scheduling(spec);
     identity(spec);
     spec.get("restartPolicy").need_one_of(&["Always", "OnFailure", "Never"]);
@@ -26,13 +32,32 @@ pub fn spec(spec: Node<'_>) {
     dns::host_aliases(spec.get("hostAliases"));
     security::of_pod(spec, spec.get("securityContext"));
     host_namespaces(spec);
-    pod_resources(spec.get("resources"));
+    pod_resources(spec);
     claims(spec.get("resourceClaims"));
     spec.get("activeDeadlineSeconds").within(1, 2_147_483_647);
     for gate in spec.get("readinessGates").items() {
         gate.get("conditionType").check(names::qualified_name);
     }
-    os(spec);
+    windows::host_process(spec);
+    windows::os(spec);
+}
+
+/// The metadata and the spec of a pod, as they are checked whenever one is written.
+pub fn pod(root: Node<'_>) {
+    let (metadata, spec) = (root.get("metadata"), root.get("spec"));
+    annotations::of_pod(metadata.get("annotations"), spec);
+    self::spec(spec, Some(metadata));
+    if !spec.get("serviceAccountName").is_empty() {
+        return;
+    }
+    for volume in spec.get("volumes").items() {
+        for source in volume.get("projected").get("sources").items() {
+            let token = source.get("serviceAccountToken");
+            if token.is_set() {
+                token.forbidden("must not be specified when serviceAccountName is not set");
+            }
+        }
+    }
 }
 
 fn scheduling(spec: Node<'_>) {
@@ -42,28 +67,31 @@ fn scheduling(spec: Node<'_>) {
     tolerations::tolerations(spec.get("tolerations"));
     spec.get("nodeName").check_if_set(names::dns1123_subdomain);
     spec.get("priorityClassName").check_if_set(names::dns1123_subdomain);
-    spec.get("preemptionPolicy").one_of_if_set(&["PreemptLowerPriority", "Never"]);
+    if spec.get("preemptionPolicy").is_set() {
+        spec.get("preemptionPolicy").need_one_of(&["PreemptLowerPriority", "Never"]);
+    }
     if spec.get("schedulerName").is_set() {
         spec.get("schedulerName").check_if_set(names::dns1123_subdomain);
     }
     let gates = spec.get("schedulingGates");
     let mut seen: Vec<&str> = Vec::new();
     for gate in gates.items() {
-        gate.get("name").check(names::qualified_name);
+        for message in names::qualified_name(gate.get("name").str()) {
+            gate.invalid(message);
+        }
         if seen.contains(&gate.get("name").str()) {
             gate.duplicate();
         }
         seen.push(gate.get("name").str());
     }
-    for (resource, amount) in spec.get("overhead").entries() {
-        resources::container_name(amount, resource);
-        resources::quantity(amount, resource);
-    }
+    resources::overhead(spec.get("overhead"));
 }
 
 fn identity(spec: Node<'_>) {
     spec.get("serviceAccountName").check_if_set(names::dns1123_subdomain);
-    spec.get("runtimeClassName").check_if_set(names::dns1123_subdomain);
+    if spec.get("runtimeClassName").is_set() {
+        spec.get("runtimeClassName").check(names::dns1123_subdomain);
+    }
     spec.get("hostname").check_if_set(names::dns1123_label);
     spec.get("subdomain").check_if_set(names::dns1123_label);
     let overridden = spec.get("hostnameOverride");
@@ -90,15 +118,32 @@ fn host_namespaces(spec: Node<'_>) {
     }
 }
 
-fn pod_resources(requirements: Node<'_>) {
-    if !requirements.is_set() {
+/// The pod's resources as a whole hold those of its containers.
+fn pod_resources(spec: Node<'_>) {
+    let whole = spec.get("resources");
+    if !whole.is_set() {
         return;
     }
-    resources::requirements(requirements);
-    for list in [requirements.get("limits"), requirements.get("requests")] {
-        for (resource, amount) in list.entries() {
-            if !matches!(resource, "cpu" | "memory") && !resources::is_hugepages(resource) {
-                amount.not_supported(&["cpu", "memory", "hugepages-"]);
+    if whole.get("claims").is_set() {
+        whole.get("claims").forbidden("claims cannot be set for Resources at pod-level");
+    }
+    resources::requirements_of_pod(whole);
+    for (resource, sum) in resources::sum_of_requests(spec.value) {
+        let own = whole.get("requests").entry(&resource);
+        if sum > resources::parse(own.value).unwrap_or(Quantity::ZERO) {
+            own.invalid(format!("must be greater than or equal to aggregate container requests of {sum}"));
+        }
+    }
+    let limits = whole.get("limits");
+    for (i, container) in spec.get("containers").items().enumerate() {
+        for (resource, limit) in container.get("resources").get("limits").entries() {
+            let bound = limits.value.get(resource).and_then(resources::parse);
+            if let (Some(bound), Some(amount)) = (bound, resources::parse(limit.value))
+                && amount > bound
+            {
+                // Kubernetes names the place below the pod's resources.
+                let at = whole.get("containers").index(i).entry(resource).get("limits");
+                at.invalid_value(limit.value.clone(), format!("must be less than or equal to pod limits of {bound}"));
             }
         }
     }
@@ -111,9 +156,10 @@ fn claims(list: Node<'_>) {
         if name.is_empty() {
             name.required("");
         } else {
-            name.check(names::dns1123_label);
             if seen.contains(&name.str()) {
                 name.duplicate();
+            } else {
+                name.check(names::dns1123_label);
             }
         }
         seen.push(name.str());
@@ -129,17 +175,5 @@ fn claims(list: Node<'_>) {
                 reference.check(names::dns1123_subdomain);
             }
         }
-    }
-}
-
-fn os(spec: Node<'_>) {
-    let os = spec.get("os");
-    if !os.is_set() {
-        return;
-    }
-    os.get("name").need_one_of(&["linux", "windows"]);
-    let options = spec.get("securityContext").get("windowsOptions");
-    if os.get("name").str() == "linux" && options.is_set() {
-        options.forbidden("windows options cannot be set for a linux pod");
     }
 }

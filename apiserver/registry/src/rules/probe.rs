@@ -41,7 +41,7 @@ fn probe(probe: Node<'_>) {
     if !probe.is_set() {
         return;
     }
-    handler(probe);
+    handler(probe, None);
     for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
         probe.get(field).non_negative();
     }
@@ -50,23 +50,27 @@ fn probe(probe: Node<'_>) {
 
 type Rule = fn(Node<'_>);
 
-const ACTIONS: [(&str, Rule); 5] =
-    [("exec", exec), ("httpGet", http_get), ("tcpSocket", tcp_socket), ("grpc", grpc), ("sleep", sleep)];
+const ACTIONS: [(&str, Rule); 4] = [("exec", exec), ("httpGet", http_get), ("tcpSocket", tcp_socket), ("grpc", grpc)];
 
-/// What a probe or a hook does: exactly one thing.
-pub fn handler(handler: Node<'_>) {
+/// What a probe or a hook does: exactly one thing. `grace` is the pod's time to end, which a hook may not sleep longer than.
+fn handler(handler: Node<'_>, grace: Option<i64>) {
     let mut count = 0;
-    for (field, rule) in ACTIONS {
-        let action = handler.get(field);
-        if !action.is_set() {
-            continue;
-        }
+    let mut only = |action: Node<'_>| {
         count += 1;
         if count > 1 {
             action.forbidden("may not specify more than 1 handler type");
-        } else {
+        }
+        count == 1
+    };
+    for (field, rule) in ACTIONS {
+        let action = handler.get(field);
+        if action.is_set() && only(action) {
             rule(action);
         }
+    }
+    let sleep = handler.get("sleep");
+    if sleep.is_set() && only(sleep) {
+        self::sleep(sleep, grace);
     }
     if count == 0 {
         handler.required("must specify a handler type");
@@ -81,9 +85,9 @@ fn http_get(http: Node<'_>) {
     http.get("path").need();
     port_or_name(http.get("port"));
     http.get("scheme").one_of(&["HTTP", "HTTPS"]);
-    for header in http.get("httpHeaders").items() {
-        let name = header.get("name");
-        name.check(names::http_header_name);
+    let headers = http.get("httpHeaders");
+    for header in headers.items() {
+        headers.with(header.get("name").value).check(names::http_header_name);
     }
 }
 
@@ -95,17 +99,19 @@ fn grpc(grpc: Node<'_>) {
     port_number(grpc.get("port"));
 }
 
-fn sleep(sleep: Node<'_>) {
-    if sleep.get("seconds").int() < 0 {
-        sleep.invalid("must be a non-negative integer");
+fn sleep(sleep: Node<'_>, grace: Option<i64>) {
+    let seconds = sleep.get("seconds").int();
+    if let Some(grace) = grace.filter(|grace| seconds < 0 || seconds > *grace) {
+        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        sleep.invalid_value(seconds, detail);
     }
 }
 
 /// `lifecycle` of a container.
-pub fn lifecycle(lifecycle: Node<'_>) {
+pub fn lifecycle(lifecycle: Node<'_>, grace: Option<i64>) {
     for hook in [lifecycle.get("postStart"), lifecycle.get("preStop")] {
         if hook.is_set() {
-            handler(hook);
+            handler(hook, grace);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Quantities of resources: their names, signs and relations.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use apimachinery::names;
 use apimachinery::quantity::Quantity;
@@ -94,7 +95,8 @@ fn is_standard(name: &str) -> bool {
     ALL_STANDARD.contains(&name) || is_hugepages(name)
 }
 
-fn is_native(name: &str) -> bool {
+/// A resource that Kubernetes defines itself.
+pub fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
@@ -107,7 +109,8 @@ fn is_integer(name: &str) -> bool {
     INTEGER.contains(&name) || is_extended(name)
 }
 
-fn overcommits(name: &str) -> bool {
+/// Whether more of a resource can be promised than there is.
+pub fn overcommits(name: &str) -> bool {
     is_native(name) && !is_hugepages(name)
 }
 
@@ -163,10 +166,73 @@ pub fn quantity(node: Node<'_>, resource: &str) {
 
 /// Requests and limits of a container.
 pub fn requirements(resources: Node<'_>) {
-    let (limits, requests) = (resources.get("limits"), resources.get("requests"));
-    if !limits.is_set() && !requests.is_set() && !resources.get("claims").is_set() {
-        return;
+    requirements_of(resources, container_name);
+}
+
+/// Requests and limits of a pod as a whole.
+pub fn requirements_of_pod(resources: Node<'_>) {
+    requirements_of(resources, |node, resource| {
+        if name(node, resource) && !matches!(resource, "cpu" | "memory") && !is_hugepages(resource) {
+            node.not_supported_value(resource, &["cpu", "hugepages-", "memory"]);
+        }
+    });
+}
+
+/// What running a pod takes beside its containers. Kubernetes checks it as the limits of a container, and reports it there.
+pub fn overhead(overhead: Node<'_>) {
+    let limits = overhead.get("limits").with(overhead.value);
+    for (resource, limit) in limits.entries() {
+        container_name(limit, resource);
+        quantity(limit, resource);
+        hugepages(limit, resource);
     }
+    if limits.entries().any(|(k, _)| is_hugepages(k)) && !limits.entries().any(|(k, _)| k == "cpu" || k == "memory") {
+        overhead.forbidden("HugePages require cpu or memory");
+    }
+}
+
+/// What the containers of a pod request together, by resource: those that run side by side are added up, and the largest of those
+/// that run before, with what then runs beside it, counts where it is more (KEP-753).
+pub fn sum_of_requests(spec: &Value) -> BTreeMap<String, Quantity> {
+    let list = |field: &str| spec[field].as_array().map_or(&[][..], Vec::as_slice);
+    let mut sum = BTreeMap::new();
+    list("containers").iter().for_each(|container| add(&mut sum, &requests(container)));
+    let (mut beside, mut most) = (BTreeMap::new(), BTreeMap::new());
+    for container in list("initContainers") {
+        let own = requests(container);
+        let mut now = beside.clone();
+        add(&mut now, &own);
+        if container["restartPolicy"] == "Always" {
+            add(&mut sum, &own);
+            beside.clone_from(&now);
+        }
+        for (resource, amount) in now {
+            let known = most.entry(resource).or_insert(Quantity::ZERO);
+            *known = (*known).max(amount);
+        }
+    }
+    for (resource, amount) in most {
+        let known = sum.entry(resource).or_insert(Quantity::ZERO);
+        *known = (*known).max(amount);
+    }
+    sum
+}
+
+fn requests(container: &Value) -> BTreeMap<String, Quantity> {
+    let requests = container["resources"]["requests"].as_object().into_iter().flatten();
+    requests.filter_map(|(resource, amount)| Some((resource.clone(), parse(amount)?))).collect()
+}
+
+fn add(sum: &mut BTreeMap<String, Quantity>, more: &BTreeMap<String, Quantity>) {
+    for (resource, amount) in more {
+        let known = sum.entry(resource.clone()).or_insert(Quantity::ZERO);
+        *known = *known + *amount;
+    }
+}
+
+/// Requests and limits whose resources are named by a rule.
+fn requirements_of(resources: Node<'_>, container_name: fn(Node<'_>, &str)) {
+    let (limits, requests) = (resources.get("limits"), resources.get("requests"));
     for (resource, limit) in limits.entries() {
         container_name(limit, resource);
         quantity(limit, resource);
@@ -182,7 +248,6 @@ pub fn requirements(resources: Node<'_>) {
     if uses(is_hugepages) && !uses(|k| k == "cpu" || k == "memory") {
         resources.forbidden("HugePages require cpu or memory");
     }
-    claims(resources.get("claims"));
 }
 
 fn hugepages(node: Node<'_>, resource: &str) {
@@ -208,25 +273,5 @@ fn compare(requests: Node<'_>, limits: Node<'_>, resource: &str, request: &Value
         requests.invalid_value(request.clone(), format!("must be equal to {resource} limit of {limit}"));
     } else if amount > bound {
         requests.invalid_value(request.clone(), format!("must be less than or equal to {resource} limit of {limit}"));
-    }
-}
-
-fn claims(claims: Node<'_>) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for claim in claims.items() {
-        let pair = (claim.get("name").str(), claim.get("request").str());
-        claim.get("name").need();
-        if seen.contains(&pair) {
-            claim.duplicate();
-        }
-        seen.push(pair);
-    }
-}
-
-/// A list of resources outside of containers: every quantity is not negative.
-pub fn non_negative(list: Node<'_>) {
-    for (resource, amount) in list.entries() {
-        name(amount, resource);
-        quantity(amount, resource);
     }
 }

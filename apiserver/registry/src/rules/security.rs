@@ -29,7 +29,7 @@ pub fn of_pod(spec: Node<'_>, context: Node<'_>) {
 }
 
 fn sysctls(list: Node<'_>, host_network: bool, host_ipc: bool) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
     for sysctl in list.items() {
         let name = sysctl.get("name");
         let normal = name.str().replace('/', ".");
@@ -39,16 +39,18 @@ fn sysctls(list: Node<'_>, host_network: bool, host_ipc: bool) {
             name.invalid(
                 "must be a sysctl name of lower case alphanumeric characters, '-' or '_', separated by '.' or '/'",
             );
-        } else if seen.contains(&normal) {
+        } else if seen.contains(&name.str()) {
             name.duplicate();
         }
         if host_network && normal.starts_with("net.") {
             name.invalid("may not be specified when 'hostNetwork' is set to true");
         }
-        if host_ipc && ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| normal.starts_with(p)) {
+        let of_ipc =
+            normal == "kernel.sem" || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| normal.starts_with(p));
+        if host_ipc && of_ipc {
             name.invalid("may not be specified when 'hostIPC' is set to true");
         }
-        seen.push(normal);
+        seen.push(name.str());
     }
 }
 
@@ -89,6 +91,11 @@ pub fn of_container(context: Node<'_>, host_users: bool) {
     windows(context.get("windowsOptions"));
 }
 
+/// An `appArmorProfile`.
+pub fn app_armor_profile(profile: Node<'_>) {
+    localhost_profile(profile, false);
+}
+
 fn profiles(context: Node<'_>) {
     let seccomp = context.get("seccompProfile");
     if seccomp.is_set() {
@@ -96,7 +103,7 @@ fn profiles(context: Node<'_>) {
     }
     let app_armor = context.get("appArmorProfile");
     if app_armor.is_set() {
-        localhost_profile(app_armor, false);
+        app_armor_profile(app_armor);
     }
 }
 
@@ -108,12 +115,8 @@ fn localhost_profile(profile: Node<'_>, is_file: bool) {
                 local.required("must be set when type is Localhost");
             } else if is_file {
                 crate::rules::volume::local_descending_path(local);
-            } else if local.str().trim().is_empty() {
-                local.required("must be set when type is Localhost");
-            } else if local.str().trim() != local.str() {
-                local.invalid("must not be padded with whitespace");
-            } else if local.len() > 4095 {
-                local.too_long(4095);
+            } else {
+                app_armor_name(local);
             }
         }
         "RuntimeDefault" | "Unconfined" => {
@@ -123,6 +126,18 @@ fn localhost_profile(profile: Node<'_>, is_file: bool) {
         }
         "" => kind.required("type is required"),
         _ => kind.not_supported(&["Localhost", "RuntimeDefault", "Unconfined"]),
+    }
+}
+
+fn app_armor_name(name: Node<'_>) {
+    const NAME_MAX: usize = 4095;
+    if name.str().trim() != name.str() {
+        name.invalid("must not be padded with whitespace");
+    } else if name.is_empty() {
+        name.required("must be set when type is Localhost");
+    }
+    if name.len() > NAME_MAX {
+        name.too_long(NAME_MAX);
     }
 }
 
@@ -139,8 +154,51 @@ fn windows(options: Node<'_>) {
             spec.invalid("gmsaCredentialSpec size must be under 64 KiB");
         }
     }
-    let user = options.get("runAsUserName");
-    if user.is_set() && (user.is_empty() || user.str().chars().any(char::is_control)) {
-        user.invalid("runAsUserName cannot be an empty string or contain control characters");
+    if options.get("runAsUserName").is_set() {
+        user_name(options.get("runAsUserName"));
     }
+}
+
+/// `user` or `domain\user`, as Windows names them.
+fn user_name(name: Node<'_>) {
+    const DOMAIN_MAX: usize = 255;
+    const USER_MAX: usize = 104;
+    let text = name.str();
+    if text.is_empty() {
+        return name.invalid("runAsUserName cannot be an empty string");
+    }
+    if text.chars().any(|c| c.is_ascii_control()) {
+        return name.invalid("runAsUserName cannot contain control characters");
+    }
+    let (domain, user) = text.split_once('\\').map_or((None, text), |(domain, user)| (Some(domain), user));
+    if user.contains('\\') {
+        return name.invalid("runAsUserName cannot contain more than one backslash");
+    }
+    if domain.is_some_and(|domain| domain.len() > DOMAIN_MAX) {
+        name.invalid(format!("runAsUserName's Domain length must be at most {DOMAIN_MAX} characters"));
+    }
+    if domain.is_some_and(|domain| !is_net_bios_domain(domain) && !is_dns_domain(domain)) {
+        name.invalid("runAsUserName's Domain doesn't match the NetBios nor the DNS format");
+    }
+    if user.is_empty() {
+        name.invalid("runAsUserName's User cannot be empty");
+    }
+    if user.len() > USER_MAX {
+        name.invalid(format!("runAsUserName's User length must not be longer than {USER_MAX} characters"));
+    }
+    if !user.is_empty() && user.chars().all(|c| matches!(c, '.' | ' ')) {
+        name.invalid("runAsUserName's User cannot contain only periods or spaces");
+    }
+    if user.contains(|c| "\"/\\:;|=,+*?<>@[]".contains(c)) {
+        name.invalid("runAsUserName's User cannot contain the characters \"/\\:;|=,+*?<>@[]");
+    }
+}
+
+fn is_net_bios_domain(domain: &str) -> bool {
+    let allowed = |c: char| !"\\/:*?\"<>|".contains(c);
+    (1..=15).contains(&domain.chars().count()) && !domain.starts_with('.') && domain.chars().all(allowed)
+}
+
+fn is_dns_domain(domain: &str) -> bool {
+    domain.split('.').all(|label| apimachinery::names::dns1123_label(&label.to_lowercase()).is_empty())
 }

@@ -3,15 +3,19 @@
 use serde_json::Value;
 
 use crate::node::Node;
-use crate::rules::{labels, meta, pod};
+use crate::rules::{annotations, labels, meta, pod};
 
 /// A `core.v1 PodTemplateSpec`.
 pub fn template(template: Node<'_>) {
     let metadata = template.get("metadata");
     meta::labels(template.get("labels").with(metadata.get("labels").value));
-    meta::annotations(template.get("annotations").with(metadata.get("annotations").value));
-    pod::spec(template.get("spec"));
-    let ephemeral = template.get("spec").get("ephemeralContainers");
+    // Kubernetes reports what is wrong with the metadata beside it.
+    let (own, spec) = (template.get("annotations").with(metadata.get("annotations").value), template.get("spec"));
+    meta::annotations(own);
+    annotations::of_pod(own, spec);
+    pod::spec(spec, None);
+    annotations::agree(own, spec);
+    let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.is_empty() {
         ephemeral.forbidden("ephemeral containers not allowed in pod template");
     }

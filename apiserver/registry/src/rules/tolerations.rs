@@ -47,7 +47,10 @@ pub fn taints(list: Node<'_>) {
     for taint in list.items() {
         let (key, effect) = (taint.get("key"), taint.get("effect"));
         key.check(names::qualified_name);
-        taint.get("value").check(names::label_value);
+        let messages = names::label_value(taint.get("value").str());
+        if !messages.is_empty() {
+            taint.get("value").invalid(messages.join(";"));
+        }
         effect.need_one_of(&EFFECTS);
         let pair = (key.str(), effect.str());
         if seen.contains(&pair) {

@@ -4,73 +4,114 @@ use apimachinery::names;
 use serde_json::Value;
 
 use crate::node::Node;
-use crate::rules::{downward, resources};
+use crate::rules::{downward, labels, meta, resources};
 
 type SourceRule = fn(Node<'_>);
 
-/// Sources of a pod's volume that a persistent volume can have too.
-const SHARED: [(&str, SourceRule); 18] = [
+/// Sources of a pod's volume, in the order in which they are looked at: a second one is reported.
+const OF_POD: [(&str, SourceRule); 30] = [
+    ("emptyDir", empty_dir),
     ("hostPath", host_path),
+    ("gitRepo", git_repo),
     ("gcePersistentDisk", gce_disk),
     ("awsElasticBlockStore", aws_disk),
+    ("secret", secret),
     ("nfs", nfs),
     ("iscsi", iscsi),
     ("glusterfs", glusterfs),
+    ("persistentVolumeClaim", claim),
     ("rbd", rbd),
     ("cinder", cinder),
     ("cephfs", cephfs),
     ("flocker", flocker),
+    ("downwardAPI", downward_api),
     ("fc", fibre_channel),
+    ("flexVolume", flex),
+    ("configMap", config_map),
     ("azureFile", azure_file),
     ("vsphereVolume", vsphere),
-    ("quobyte", quobyte),
-    ("azureDisk", azure_disk),
-    ("photonPersistentDisk", photon),
     ("portworxVolume", portworx),
-    ("scaleIO", scale_io),
-];
-const POD_ONLY: [(&str, SourceRule); 11] = [
-    ("emptyDir", empty_dir),
-    ("gitRepo", git_repo),
-    ("secret", secret),
-    ("persistentVolumeClaim", claim),
-    ("downwardAPI", downward_api),
-    ("configMap", config_map),
+    ("azureDisk", azure_disk),
+    ("storageos", storage_os),
+    ("quobyte", quobyte),
+    ("photonPersistentDisk", photon),
     ("projected", projected),
+    ("scaleIO", scale_io),
     ("csi", csi),
     ("ephemeral", ephemeral),
     ("image", image),
-    ("storageos", |_| {}),
+];
+/// Sources of a persistent volume, in that order too.
+const PERSISTENT: [(&str, SourceRule); 22] = [
+    ("hostPath", host_path),
+    ("gcePersistentDisk", gce_disk),
+    ("awsElasticBlockStore", aws_disk),
+    ("glusterfs", persistent_glusterfs),
+    ("flocker", flocker),
+    ("nfs", nfs),
+    ("rbd", rbd),
+    ("quobyte", quobyte),
+    ("cephfs", cephfs),
+    ("iscsi", iscsi),
+    ("cinder", cinder),
+    ("fc", fibre_channel),
+    ("flexVolume", flex),
+    ("azureFile", persistent_azure_file),
+    ("vsphereVolume", vsphere),
+    ("photonPersistentDisk", photon),
+    ("portworxVolume", portworx),
+    ("azureDisk", azure_disk),
+    ("scaleIO", scale_io),
+    ("local", local),
+    ("storageos", storage_os),
+    ("csi", persistent_csi),
 ];
 
-/// `volumes` of a pod. Returns the names of the good ones.
-pub fn volumes<'a>(list: Node<'a>) -> Vec<(&'a str, &'a Value)> {
+/// `volumes` of a pod, or of a template where `pod` is none; otherwise it is the pod's metadata. Returns the names of the good
+/// ones.
+pub fn volumes<'a>(list: Node<'a>, pod: Option<Node<'a>>) -> Vec<(&'a str, &'a Value)> {
     let mut good: Vec<(&str, &Value)> = Vec::new();
-    let mut all: Vec<&str> = Vec::new();
     for volume in list.items() {
         let before = volume.errors_so_far();
-        source(volume, &POD_ONLY);
+        source(volume, &OF_POD);
         let name = volume.get("name");
+        if let Some(pod) = pod {
+            of_pod_only(volume, pod.get("name").str());
+        }
         if name.is_empty() {
             name.required("");
         } else {
             name.check(names::dns1123_label);
-            if all.contains(&name.str()) {
-                name.duplicate();
-            }
+        }
+        if good.iter().any(|(other, _)| *other == name.str()) {
+            name.duplicate();
         }
         if volume.errors_so_far() == before {
             good.push((name.str(), volume.value));
         }
-        all.push(name.str());
     }
     good
 }
 
-/// Exactly one source, which keeps its rules. `extra` are the sources of only this kind of volume.
-fn source(volume: Node<'_>, extra: &[(&'static str, SourceRule)]) {
+/// What holds for volumes of pods, and not yet of their templates.
+fn of_pod_only(volume: Node<'_>, pod: &str) {
+    let (image, ephemeral, name) = (volume.get("image"), volume.get("ephemeral"), volume.get("name"));
+    if image.is_set() {
+        image.get("reference").need();
+    }
+    // The claim is called after the pod and the volume.
+    if ephemeral.is_set() && !pod.is_empty() && !name.is_empty() {
+        let claim = format!("{pod}-{}", name.str());
+        for message in names::dns1123_subdomain(&claim) {
+            name.invalid(format!("PVC name {claim:?}: {message}"));
+        }
+    }
+}
+
+/// Exactly one source, which keeps its rules.
+fn source(volume: Node<'_>, known: &[(&'static str, SourceRule)]) {
     let mut found = 0;
-    for (field, rule) in extra.iter().chain(&SHARED) {
+    for (field, rule) in known {
         if !volume.value[*field].is_object() {
             continue;
         }
@@ -82,18 +123,13 @@ fn source(volume: Node<'_>, extra: &[(&'static str, SourceRule)]) {
             rule(at);
         }
     }
-    if found == 0 && !volume.value["flexVolume"].is_object() {
+    if found == 0 {
         volume.required("must specify a volume type");
-    }
-    let flex = volume.get("flexVolume");
-    if flex.is_set() {
-        flex.get("driver").need();
     }
 }
 
 /// The source of a persistent volume.
 pub fn persistent_source(spec: Node<'_>) {
-    const PERSISTENT: [(&str, SourceRule); 3] = [("local", local), ("csi", persistent_csi), ("storageos", |_| {})];
     source(spec, &PERSISTENT);
 }
 
@@ -117,7 +153,7 @@ pub fn local_descending_path(node: Node<'_>) {
 
 fn local_unreserved_path(node: Node<'_>) {
     local_descending_path(node);
-    if node.str().starts_with("..") && !node.str().starts_with("../") && node.str() != ".." {
+    if node.str().starts_with("..") && !node.str().starts_with("../") {
         node.invalid("must not start with '..'");
     }
 }
@@ -193,15 +229,55 @@ fn nfs(source: Node<'_>) {
 
 fn iscsi(source: Node<'_>) {
     source.get("targetPortal").need();
-    let iqn = source.get("iqn");
-    if iqn.need() && !["iqn", "eui", "naa"].iter().any(|p| iqn.str().starts_with(p)) {
-        iqn.invalid("must be valid format starting with iqn, eui, or naa");
+    let (iqn, initiator) = (source.get("iqn"), source.get("initiatorName"));
+    if iqn.need() {
+        iscsi_name(iqn);
     }
     source.get("lun").within(0, 255);
     let chap = source.get("chapAuthDiscovery").bool() || source.get("chapAuthSession").bool();
     if chap && !source.get("secretRef").is_set() {
         source.get("secretRef").required("");
     }
+    secret_reference_name(source.get("secretRef"));
+    if initiator.is_set() {
+        iscsi_name(initiator);
+    }
+}
+
+/// A name of RFC 3720: `iqn.2001-04.com.example:storage`, `eui.` and 16 characters, `naa.` and 32.
+fn iscsi_name(name: Node<'_>) {
+    let alphanumeric =
+        |text: &str, length: usize| text.len() == length + 1 && text.chars().skip(1).all(|c| c.is_ascii_alphanumeric());
+    let text = name.str();
+    let fits = match text.get(..3) {
+        Some("iqn") => qualified_iscsi_name(&text[3..]),
+        Some("eui") => alphanumeric(&text[3..], 16),
+        Some("naa") => alphanumeric(&text[3..], 32),
+        _ => {
+            name.invalid("must be valid format starting with iqn, eui, or naa");
+            return;
+        }
+    };
+    if !fits {
+        name.invalid("must be valid format");
+    }
+}
+
+/// `.yyyy-mm.`, a domain, and what its owner calls it behind a colon.
+fn qualified_iscsi_name(rest: &str) -> bool {
+    let mut parts = rest.splitn(3, '.');
+    let (empty, date, name) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let digits = |text: &str, length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
+    let dated = date.split_once('-').is_some_and(|(year, month)| digits(year, 4) && digits(month, 2));
+    let (domain, own) = name.split_once(':').unwrap_or((name, ""));
+    let in_domain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let in_own = |c: char| !c.is_whitespace() && !",;*&$|".contains(c);
+    empty == Some("")
+        && dated
+        && !domain.is_empty()
+        && domain.chars().all(in_domain)
+        && !own.is_empty()
+        && own.chars().all(in_own)
 }
 
 fn glusterfs(source: Node<'_>) {
@@ -214,8 +290,17 @@ fn rbd(source: Node<'_>) {
     source.get("image").need();
 }
 
+fn persistent_glusterfs(source: Node<'_>) {
+    glusterfs(source);
+    let namespace = source.get("endpointsNamespace");
+    if namespace.is_set() && namespace.is_empty() {
+        namespace.invalid("if the endpointnamespace is set, it must be a valid namespace name");
+    }
+}
+
 fn cinder(source: Node<'_>) {
     source.get("volumeID").need();
+    secret_reference_name(source.get("secretRef"));
 }
 
 fn cephfs(source: Node<'_>) {
@@ -223,9 +308,12 @@ fn cephfs(source: Node<'_>) {
 }
 
 fn flocker(source: Node<'_>) {
-    let name = source.get("datasetName");
-    if name.is_empty() == source.get("datasetUUID").is_empty() {
-        source.invalid("one and only one of datasetName and datasetUUID is required");
+    let (name, uid) = (source.get("datasetName"), source.get("datasetUUID"));
+    if name.is_empty() && uid.is_empty() {
+        source.required("one of datasetName and datasetUUID is required");
+    }
+    if !name.is_empty() && !uid.is_empty() {
+        source.invalid_value("resource", "datasetName and datasetUUID can not be specified simultaneously");
     }
     if name.str().contains('/') {
         name.invalid("must not contain '/'");
@@ -233,13 +321,34 @@ fn flocker(source: Node<'_>) {
 }
 
 fn fibre_channel(source: Node<'_>) {
-    if source.get("targetWWNs").is_empty() && source.get("wwids").is_empty() {
-        source.get("targetWWNs").required("must specify either targetWWNs or wwids");
+    let (targets, ids, lun) = (source.get("targetWWNs"), source.get("wwids"), source.get("lun"));
+    if targets.is_empty() && ids.is_empty() {
+        targets.required("must specify either targetWWNs or wwids, but not both");
     }
-    if !source.get("targetWWNs").is_empty() && !source.get("lun").is_set() {
-        source.get("lun").required("lun is required if targetWWNs is specified");
+    if targets.is_empty() {
+        return;
     }
-    source.get("lun").within(0, 255);
+    if !ids.is_empty() {
+        targets.invalid("targetWWNs and wwids can not be specified simultaneously");
+    }
+    if lun.is_set() {
+        lun.within(0, 255);
+    } else {
+        lun.required("lun is required if targetWWNs is specified");
+    }
+}
+
+/// A driver's own options may not look like Kubernetes'.
+fn flex(source: Node<'_>) {
+    source.get("driver").need();
+    let options = source.get("options");
+    for (key, option) in options.entries() {
+        let domain = key.split('/').next().unwrap_or("").to_lowercase();
+        let domain = domain.strip_suffix('.').unwrap_or(&domain);
+        if ["kubernetes.io", "k8s.io"].iter().any(|own| domain == *own || domain.ends_with(&format!(".{own}"))) {
+            option.invalid_value(key, "kubernetes.io and k8s.io namespaces are reserved");
+        }
+    }
 }
 
 fn azure_file(source: Node<'_>) {
@@ -247,18 +356,50 @@ fn azure_file(source: Node<'_>) {
     source.get("shareName").need();
 }
 
+fn persistent_azure_file(source: Node<'_>) {
+    azure_file(source);
+    let namespace = source.get("secretNamespace");
+    if namespace.is_set() && namespace.is_empty() {
+        namespace.required("");
+    }
+}
+
 fn vsphere(source: Node<'_>) {
     source.get("volumePath").need();
 }
 
 fn quobyte(source: Node<'_>) {
-    source.get("registry").need();
+    let (registry, tenant) = (source.get("registry"), source.get("tenant"));
+    if registry.is_empty() {
+        registry.required("must be a host:port pair or multiple pairs separated by commas");
+    } else if registry.str().split(',').any(|pair| !pair.contains(':')) {
+        registry.invalid("must be a host:port pair or multiple pairs separated by commas");
+    }
+    if tenant.len() >= 65 {
+        tenant.required("must be a UUID and may not exceed a length of 64 characters");
+    }
     source.get("volume").need();
 }
 
 fn azure_disk(source: Node<'_>) {
-    source.get("diskName").need();
-    source.get("diskURI").need();
+    let (name, uri, caching, kind) =
+        (source.get("diskName"), source.get("diskURI"), source.get("cachingMode"), source.get("kind"));
+    name.need();
+    uri.need();
+    caching.one_of_if_set(&["None", "ReadOnly", "ReadWrite"]);
+    kind.one_of_if_set(&["Dedicated", "Managed", "Shared"]);
+    // Managed disks are resources of Azure, the others files.
+    let form = if kind.str() == "Managed" { "/subscriptions/" } else { "https://" };
+    if kind.is_set() && !uri.str().starts_with(form) {
+        uri.not_supported(&[form]);
+    }
+}
+
+fn storage_os(source: Node<'_>) {
+    let (name, namespace, secret) = (source.get("volumeName"), source.get("volumeNamespace"), source.get("secretRef"));
+    name.need_check(names::dns1123_label);
+    namespace.check_if_set(names::dns1123_label);
+    secret_reference_name(secret);
 }
 
 fn photon(source: Node<'_>) {
@@ -372,9 +513,20 @@ fn service_account_token(token: Node<'_>) {
 }
 
 fn cluster_trust_bundle(bundle: Node<'_>) {
-    let (name, signer) = (bundle.get("name"), bundle.get("signerName"));
-    if name.is_set() == signer.is_set() {
-        bundle.invalid("exactly one of name and signerName must be given");
+    let (name, signer, selector) = (bundle.get("name"), bundle.get("signerName"), bundle.get("labelSelector"));
+    match (name.is_set(), signer.is_set()) {
+        (true, true) => bundle.invalid("only one of name and signerName may be used"),
+        (false, false) => bundle.required("either name or signerName must be specified"),
+        (true, false) => {
+            name.need_check(names::path_segment);
+            if selector.is_set() {
+                selector.invalid("labelSelector must be unset if name is specified");
+            }
+        }
+        (false, true) => {
+            signer.need();
+            labels::selector(selector);
+        }
     }
     if bundle.get("path").need() {
         local_unreserved_path(bundle.get("path"));
@@ -396,7 +548,10 @@ pub fn csi_driver_name(name: Node<'_>) {
 
 fn csi(source: Node<'_>) {
     csi_driver_name(source.get("driver"));
-    secret_reference_name(source.get("nodePublishSecretRef"));
+    let secret = source.get("nodePublishSecretRef");
+    if secret.is_set() {
+        secret.get("name").need_check(names::dns1123_subdomain);
+    }
 }
 
 fn secret_reference_name(reference: Node<'_>) {
@@ -431,14 +586,21 @@ fn local(source: Node<'_>) {
 
 fn ephemeral(source: Node<'_>) {
     let template = source.get("volumeClaimTemplate");
-    if template.is_set() {
-        crate::kinds::volume_claim::spec(template.get("spec"));
-    } else {
+    if !template.is_set() {
         template.required("");
+        return;
     }
+    let metadata = template.get("metadata");
+    meta::labels(metadata.get("labels"));
+    meta::annotations(metadata.get("annotations"));
+    for field in ["name", "generateName", "namespace", "finalizers", "ownerReferences"] {
+        if !metadata.get(field).is_empty() {
+            metadata.get(field).forbidden("cannot be set for an ephemeral volume");
+        }
+    }
+    crate::kinds::volume_claim::spec(template.get("spec"));
 }
 
 fn image(source: Node<'_>) {
-    source.get("reference").need();
-    source.get("pullPolicy").one_of_if_set(&["Always", "IfNotPresent", "Never"]);
+    source.get("pullPolicy").need_one_of(&["Always", "IfNotPresent", "Never"]);
 }
