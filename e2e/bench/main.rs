@@ -88,7 +88,7 @@ async fn prepare(plane: &ControlPlane) -> Result<()> {
 /// A pod of the size that pods have. `{}` becomes its number.
 fn pod(prefix: &str) -> Value {
     let env: Vec<Value> =
-        (0..24).map(|number| json!({ "name": format!("VARIABLE_{number}"), "value": "x".repeat(40) })).collect();
+        (0..14).map(|number| json!({ "name": format!("VARIABLE_{number}"), "value": "x".repeat(40) })).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -78,6 +78,22 @@ async fn a_watch_from_before_the_window_is_told_in_the_stream_to_list_again() ->
 }
 
 #[tokio::test]
+async fn a_server_starts_with_more_data_than_one_message_of_etcd_usually_holds() -> Result<()> {
+    let mut plane = ControlPlane::start().await?;
+    let client = plane.client().await?;
+    for number in 0..6 {
+        let body =
+            json!({ "metadata": { "name": format!("large-{number}") }, "data": { "text": "x".repeat(900_000) } });
+        let answer = send_json(&client, "POST", "/api/v1/namespaces/default/configmaps", &body).await?;
+        assert_eq!(answer.code, 201, "{answer:?}");
+    }
+    plane.restart_apiserver().await?;
+    let answer = send(&plane.client().await?, "GET", "/api/v1/namespaces/default/configmaps", &[], "").await?;
+    assert_eq!((answer.code, answer.json()["items"].as_array().map(Vec::len)), (200, Some(6)));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_reflector_goes_on_after_restarts_of_the_apiserver() -> Result<()> {
     let mut plane = ControlPlane::start().await?;
     let maps: Api<ConfigMap> = Api::namespaced(plane.client().await?, "default");

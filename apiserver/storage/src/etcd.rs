@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_client::{
-    Client, Compare, CompareOp, GetOptions, KeyValue, LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
+    Client, Compare, CompareOp, GetOptions, KeyValue, KvClient, LeaseGrantOptions, PutOptions, Txn, TxnOp,
+    TxnOpResponse, WatchClient,
 };
 use parking_lot::Mutex;
 
@@ -15,6 +16,9 @@ use crate::keys;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Objects that expire share a lease when they are written within this time.
 const LEASE_REUSE: Duration = Duration::from_secs(60);
+
+/// The largest answer that is taken from etcd, in bytes: a page of the largest objects. gRPC's own default is 4 MiB.
+const ANSWER_LIMIT: usize = i32::MAX as usize;
 
 /// A stored value with its revision.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ struct Lease {
 #[derive(Clone)]
 pub struct Etcd {
     client: Client,
+    kv: KvClient,
     leases: Arc<Mutex<Vec<Lease>>>,
 }
 
@@ -72,12 +77,12 @@ async fn timely<T>(request: impl Future<Output = Result<T, etcd_client::Error>>)
 
 impl Etcd {
     pub fn new(client: Client) -> Self {
-        Etcd { client, leases: Arc::default() }
+        let kv = client.kv_client().max_decoding_message_size(ANSWER_LIMIT);
+        Etcd { client, kv, leases: Arc::default() }
     }
 
-    /// The client itself, for the watch.
-    pub fn client(&self) -> Client {
-        self.client.clone()
+    pub fn watch_client(&self) -> WatchClient {
+        self.client.watch_client().max_decoding_message_size(ANSWER_LIMIT)
     }
 
     /// Writes the key when its revision is `expected` (0: when it does not exist).
@@ -99,8 +104,8 @@ impl Etcd {
             .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
             .and_then([operation])
             .or_else([TxnOp::get(key, None)]);
-        let mut client = self.client.clone();
-        let response = timely(client.txn(txn)).await?;
+        let mut kv = self.kv.clone();
+        let response = timely(kv.txn(txn)).await?;
         if response.succeeded() {
             return Ok(Outcome::Written(response.header().map_or(0, |header| header.revision())));
         }
@@ -113,16 +118,16 @@ impl Etcd {
 
     /// Reads one key.
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, Error> {
-        let mut client = self.client.clone();
-        let mut response = timely(client.get(key, None)).await?;
+        let mut kv = self.kv.clone();
+        let mut response = timely(kv.get(key, None)).await?;
         Ok(response.take_kvs().into_iter().next().map(Stored::from))
     }
 
     /// Reads keys from `start` up to the end of `prefix`, at `revision` (0: now).
     pub async fn range(&self, prefix: &str, start: &str, limit: i64, revision: i64) -> Result<Page, Error> {
         let options = GetOptions::new().with_range(keys::range_end(prefix)).with_limit(limit).with_revision(revision);
-        let mut client = self.client.clone();
-        let mut response = timely(client.get(start, Some(options))).await?;
+        let mut kv = self.kv.clone();
+        let mut response = timely(kv.get(start, Some(options))).await?;
         let revision = response.header().map_or(0, |header| header.revision());
         let more = response.more();
         Ok(Page { items: response.take_kvs().into_iter().map(Stored::from).collect(), more, revision })
@@ -130,16 +135,16 @@ impl Etcd {
 
     /// The revision of etcd now: a linearizable read of nothing.
     pub async fn revision(&self) -> Result<i64, Error> {
-        let mut client = self.client.clone();
+        let mut kv = self.kv.clone();
         let options = GetOptions::new().with_count_only();
-        let response = timely(client.get("/registry/revision", Some(options))).await?;
+        let response = timely(kv.get("/registry/revision", Some(options))).await?;
         Ok(response.header().map_or(0, |header| header.revision()))
     }
 
     /// Writes a key of no meaning, so that the watch reports a revision.
     pub async fn touch(&self) -> Result<(), Error> {
-        let mut client = self.client.clone();
-        timely(client.put(keys::PROGRESS, "", None)).await.map(|_| ())
+        let mut kv = self.kv.clone();
+        timely(kv.put(keys::PROGRESS, "", None)).await.map(|_| ())
     }
 
     /// A lease that lives at least `ttl`, shared by writes close in time.

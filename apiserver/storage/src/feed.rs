@@ -16,7 +16,7 @@ use crate::keys;
 use crate::object::Object;
 
 /// How many keys one request of the first load asks for.
-const LOAD_PAGE: i64 = 1_000;
+const LOAD_PAGE: i64 = 500;
 /// How many watch responses are taken into account in one step of the cache, at most.
 const BATCH: usize = 128;
 /// How long to wait before trying etcd again.
@@ -124,7 +124,7 @@ impl Feed {
             .with_range(keys::range_end(keys::ROOT))
             .with_start_revision(self.cache.revision() + 1)
             .with_progress_notify();
-        self.etcd.client().watch(keys::ROOT, Some(options)).await
+        self.etcd.watch_client().watch(keys::ROOT, Some(options)).await
     }
 
     fn take(&self, batch: Vec<WatchResponse>) -> Result<(), Ended> {
