@@ -285,7 +285,8 @@ fn column(column: &printers::Column) -> Value {
 
 /// The `PartialObjectMetadata` of an object.
 fn metadata_only(object: &Object) -> Value {
-    let raw = apiserver_storage::scan::value(&object.json, &["metadata"]).unwrap_or(b"{}");
+    let range = apiserver_storage::scan::range(&object.json, &["metadata"]);
+    let raw = range.map_or(&b"{}"[..], |range| &object.json[range]);
     let metadata: Value = serde_json::from_slice(raw).unwrap_or_default();
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
 }

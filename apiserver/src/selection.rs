@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use apimachinery::fields;
 use apimachinery::labels;
 use apimachinery::{ApiError, schema};
-use apiserver_storage::{Object, Scope, Snapshot, Term, cache};
+use apiserver_storage::{Object, Scope, Snapshot, Term, keys};
 
 use crate::request::{Query, RequestInfo};
 use crate::served::Served;
@@ -209,7 +209,7 @@ impl Selection {
     }
 
     fn term(&self) -> Option<Term<'_>> {
-        let indexed = cache::indexed_field(&self.resource_prefix);
+        let indexed = keys::indexed_field(&self.resource_prefix).map(|field| field.name);
         let by_field = self.fields.iter().find(|(field, requirement)| {
             Some(field.name) == indexed && requirement.equals && !requirement.value.is_empty()
         });

@@ -106,6 +106,9 @@ struct Token {
     v: String,
     rv: i64,
     start: String,
+    /// How many objects the pages before had, where that says how many remain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<usize>,
 }
 
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
@@ -113,8 +116,8 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 const INCONSISTENT: i64 = -1;
 
 impl Token {
-    fn encode(revision: i64, start: &str) -> String {
-        let token = Token { v: TOKEN_VERSION.into(), rv: revision, start: start.into() };
+    fn encode(revision: i64, start: &str, seen: Option<usize>) -> String {
+        let token = Token { v: TOKEN_VERSION.into(), rv: revision, start: start.into(), seen };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).expect("a token is plain data"))
     }
 
@@ -146,30 +149,36 @@ pub async fn list(store: &Store, selection: &Selection, query: &Query) -> Result
             .max(0) as usize,
     };
     let (freshness, start) = match query.get("continue") {
-        "" => (Freshness::of(query)?, None),
+        "" => (Freshness::of(query)?, Start { key: None, seen: Some(0) }),
         text => {
             if query.has("resourceVersion") && !matches!(query.get("resourceVersion"), "" | "0") {
                 return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
             }
             let token = Token::decode(text)?;
-            let start = format!("{}{}", selection.prefix(), token.start);
             let freshness = if token.rv == INCONSISTENT { Freshness::Latest } else { Freshness::Exact(token.rv) };
-            (freshness, Some(start))
+            (freshness, Start { key: Some(format!("{}{}", selection.prefix(), token.start)), seen: token.seen })
         }
     };
     freshness.wait(store).await?;
     let Freshness::Exact(revision) = freshness else {
         let snapshot = store.cache().snapshot();
-        return Ok(page(store, selection, snapshot, start.as_deref(), limit));
+        return Ok(page(store, selection, snapshot, &start, limit));
     };
     match store.snapshot_at(revision) {
-        Some(snapshot) => Ok(page(store, selection, snapshot, start.as_deref(), limit)),
-        None => old_page(store, selection, revision, start.as_deref(), limit).await,
+        Some(snapshot) => Ok(page(store, selection, snapshot, &start, limit)),
+        None => old_page(store, selection, revision, start.key.as_deref(), limit).await,
     }
 }
 
-fn page(store: &Store, selection: &Selection, snapshot: Arc<Snapshot>, start: Option<&str>, limit: usize) -> List {
-    let mut selected = selection.select(&snapshot, start);
+/// Where a page starts.
+struct Start {
+    key: Option<String>,
+    /// How many objects come before it, where that is known.
+    seen: Option<usize>,
+}
+
+fn page(store: &Store, selection: &Selection, snapshot: Arc<Snapshot>, start: &Start, limit: usize) -> List {
+    let mut selected = selection.select(&snapshot, start.key.as_deref());
     let mut position = ListPosition { revision: snapshot.revision, ..Default::default() };
     if limit == 0 {
         let items = selected.cloned().collect();
@@ -177,9 +186,13 @@ fn page(store: &Store, selection: &Selection, snapshot: Arc<Snapshot>, start: Op
     }
     let items: Vec<Arc<Object>> = selected.by_ref().take(limit).cloned().collect();
     if let (Some(next), Some(last)) = (selected.next(), items.last()) {
+        let seen = start.seen.map(|seen| seen + items.len()).filter(|_| selection.is_everything());
+        position.remaining = match seen {
+            Some(seen) => Some(snapshot.count(&selection.prefix()).saturating_sub(seen)),
+            None => selection.is_everything().then(|| 1 + selected.count()),
+        };
         let start = continue_start(selection, &last.key);
-        position.continue_token = Some(Token::encode(snapshot.revision, &start));
-        position.remaining = selection.is_everything().then(|| 1 + selected.count());
+        position.continue_token = Some(Token::encode(snapshot.revision, &start, seen));
         debug_assert!(next.key > last.key);
         store.keep(snapshot.clone());
     }
@@ -212,7 +225,7 @@ async fn old_page(
         items.extend(listed.items.into_iter().filter(|object| selection.matches(object)));
         next = listed.next;
     }
-    let continue_token = next.map(|next| Token::encode(revision, next.strip_prefix(&prefix).unwrap_or(&next)));
+    let continue_token = next.map(|next| Token::encode(revision, next.strip_prefix(&prefix).unwrap_or(&next), None));
     Ok(List { items, position: ListPosition { revision, continue_token, remaining: None } })
 }
 
@@ -229,7 +242,7 @@ fn expired(selection: &Selection, start: Option<&str>) -> ApiError {
          Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
          deleted between the time the first chunk was returned and now may show up in the list.",
     );
-    error.0.metadata.continue_ = Token::encode(INCONSISTENT, start);
+    error.0.metadata.continue_ = Token::encode(INCONSISTENT, start, None);
     error
 }
 
@@ -256,9 +269,9 @@ mod tests {
 
     #[test]
     fn tokens_round_trip_and_others_are_refused() {
-        let token = Token::decode(&Token::encode(42, "ns/pod\0")).expect("its own token");
+        let token = Token::decode(&Token::encode(42, "ns/pod\0", Some(3))).expect("its own token");
         assert_eq!((token.rv, token.start.as_str()), (42, "ns/pod\0"));
-        for bad in ["x", "e30", &Token::encode(0, "a"), &Token::encode(3, "../secrets/")] {
+        for bad in ["x", "e30", &Token::encode(0, "a", None), &Token::encode(3, "../secrets/", None)] {
             assert_eq!(Token::decode(bad).err().map(|error| error.code()), Some(400), "{bad}");
         }
     }

@@ -22,20 +22,12 @@ use crate::keys;
 use crate::object::Object;
 use crate::reader::{Change, GroupResource, Observer};
 
-/// The field of a resource that has an index and watch logs of its own: resource prefix, name, path.
-const INDEXED_FIELDS: &[(&str, &str, &[&str])] = &[("/registry/pods/", "spec.nodeName", &["spec", "nodeName"])];
-
 /// What an index can answer without a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Term<'a> {
     Label(&'a str, &'a str),
-    /// A field of [`indexed_field`] and its value.
+    /// The name and value of a [`keys::indexed_field`].
     Field(&'a str, &'a str),
-}
-
-/// The name of the resource's indexed field.
-pub fn indexed_field(prefix: &str) -> Option<&'static str> {
-    INDEXED_FIELDS.iter().find(|(p, _, _)| *p == prefix).map(|(_, name, _)| *name)
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +49,8 @@ pub struct Snapshot {
     pub revision: i64,
     objects: OrdMap<Arc<str>, Arc<Object>>,
     index: OrdMap<IndexKey, Arc<Object>>,
+    /// How many objects there are below the prefix of each resource, and of each namespace in it.
+    counts: OrdMap<Arc<str>, usize>,
 }
 
 impl Snapshot {
@@ -87,6 +81,21 @@ impl Snapshot {
         self.index.range(from..to).map(|(_, object)| object)
     }
 
+    /// How many objects there are of a resource, or of a resource in a namespace.
+    pub fn count(&self, prefix: &str) -> usize {
+        self.counts.get(prefix).copied().unwrap_or(0)
+    }
+
+    fn recount(&mut self, key: &str, step: isize) {
+        let (resource, parent) = (keys::resource_prefix(key), keys::parent(key));
+        for prefix in [Some(resource), (parent != resource).then_some(parent)].into_iter().flatten() {
+            match self.count(prefix).saturating_add_signed(step) {
+                0 => self.counts.remove(prefix),
+                count => self.counts.insert(prefix.into(), count),
+            };
+        }
+    }
+
     /// How many objects are stored.
     pub fn len(&self) -> usize {
         self.objects.len()
@@ -99,8 +108,9 @@ impl Snapshot {
 
     fn put(&mut self, object: &Arc<Object>) -> Option<Arc<Object>> {
         let previous = self.objects.insert(object.key.clone(), object.clone());
-        if let Some(previous) = &previous {
-            self.unindex(previous);
+        match &previous {
+            Some(previous) => self.unindex(previous),
+            None => self.recount(&object.key, 1),
         }
         each_term(object, |term| {
             self.index.insert(IndexKey { term, key: object.key.clone() }, object.clone());
@@ -110,6 +120,7 @@ impl Snapshot {
 
     fn remove(&mut self, key: &str) -> Option<Arc<Object>> {
         let previous = self.objects.remove(key)?;
+        self.recount(key, -1);
         self.unindex(&previous);
         Some(previous)
     }
@@ -130,9 +141,8 @@ fn each_term(object: &Object, mut visit: impl FnMut(u64)) {
 }
 
 fn field_of(object: &Object) -> Option<(&'static str, std::borrow::Cow<'_, str>)> {
-    let prefix = keys::resource_prefix(&object.key);
-    let (_, name, path) = INDEXED_FIELDS.iter().find(|(p, _, _)| *p == prefix)?;
-    object.text(path).map(|value| (*name, value))
+    let field = keys::indexed_field(keys::resource_prefix(&object.key))?;
+    object.indexed_text().map(|value| (field.name, value))
 }
 
 /// One write as etcd reports it.

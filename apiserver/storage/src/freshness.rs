@@ -20,6 +20,9 @@ pub const WAIT: Duration = Duration::from_secs(3);
 /// store writes a key of its own to get past it.
 const TOUCH_AFTER: Duration = Duration::from_millis(25);
 
+/// How often a question waits for more to join, at most.
+const GATHER_ROUNDS: usize = 8;
+
 type Answer = Result<i64, String>;
 
 /// Asks etcd for its revision on behalf of many.
@@ -42,17 +45,31 @@ impl Freshness {
         Freshness { shared: Arc::default(), cache, etcd }
     }
 
-    /// Asks questions until shutdown. Two may be under way at once, so that one round trip does not wait for another.
+    /// Asks questions until shutdown, one at a time: while one is under way, those who come wait together for the next.
     pub async fn run(self, shutdown: CancellationToken) {
-        let ask = |_| async {
+        let questions = async {
             loop {
                 self.shared.bell.notified().await;
+                self.gather().await;
                 self.ask().await;
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = futures::future::join_all([0, 1].map(ask)) => {}
+            () = questions => {}
+        }
+    }
+
+    /// Lets whoever is ready to run now join the question: etcd's answer costs more than all of them.
+    async fn gather(&self) {
+        let mut joined = 0;
+        for _ in 0..GATHER_ROUNDS {
+            tokio::task::yield_now().await;
+            let now = self.shared.waiting.lock().len();
+            if now == joined {
+                break;
+            }
+            joined = now;
         }
     }
 

@@ -58,6 +58,28 @@ pub fn resource_prefix(key: &str) -> &str {
     end.map_or(key, |end| &key[..ROOT.len() + end + 1])
 }
 
+/// The field of a resource that has an index and watch logs of its own.
+#[derive(Debug)]
+pub struct IndexedField {
+    prefix: &'static str,
+    /// As selectors call it.
+    pub name: &'static str,
+    pub path: &'static [&'static str],
+}
+
+const INDEXED_FIELDS: &[IndexedField] =
+    &[IndexedField { prefix: "/registry/pods/", name: "spec.nodeName", path: &["spec", "nodeName"] }];
+
+/// The indexed field of the resource with this prefix.
+pub fn indexed_field(prefix: &str) -> Option<&'static IndexedField> {
+    INDEXED_FIELDS.iter().find(|field| field.prefix == prefix)
+}
+
+/// The prefix of the keys of a namespaced object's namespace: the key up to its last slash.
+pub fn parent(key: &str) -> &str {
+    key.rfind('/').map_or(key, |slash| &key[..=slash])
+}
+
 /// The end of the range of keys that start with `prefix`.
 pub fn range_end(prefix: &str) -> String {
     let mut end = prefix.as_bytes().to_vec();

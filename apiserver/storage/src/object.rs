@@ -19,6 +19,8 @@ pub struct Object {
     /// The JSON that goes on the wire, `metadata.resourceVersion` included.
     pub json: Bytes,
     labels: Range<u32>,
+    /// Where the value of the resource's indexed field is; empty when it has none.
+    indexed: Range<u32>,
     protobuf: OnceLock<Bytes>,
 }
 
@@ -45,7 +47,9 @@ impl Object {
         } else {
             (outline.labels.start + shift) as u32..(outline.labels.end + shift) as u32
         };
-        Ok(Object { key, revision, json: json.freeze(), labels, protobuf: OnceLock::new() })
+        let field = keys::indexed_field(keys::resource_prefix(&key)).and_then(|field| scan::range(&json, field.path));
+        let indexed = field.map_or(0..0, |range| range.start as u32..range.end as u32);
+        Ok(Object { key, revision, json: json.freeze(), labels, indexed, protobuf: OnceLock::new() })
     }
 
     /// The same object as of a later revision: what a DELETED event carries.
@@ -78,7 +82,15 @@ impl Object {
 
     /// The text at a path of members, such as `["spec", "nodeName"]`.
     pub fn text(&self, path: &[&str]) -> Option<Cow<'_, str>> {
+        if keys::indexed_field(keys::resource_prefix(&self.key)).is_some_and(|field| field.path == path) {
+            return self.indexed_text();
+        }
         scan::text(&self.json, path)
+    }
+
+    /// The value of the resource's indexed field.
+    pub fn indexed_text(&self) -> Option<Cow<'_, str>> {
+        scan::literal(self.json.get(self.indexed.start as usize..self.indexed.end as usize)?)
     }
 
     /// The object's name: the last part of its key.

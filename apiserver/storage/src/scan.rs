@@ -83,8 +83,8 @@ fn skip_nested(json: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The raw JSON of the value at a path of object members; `None` when any of them is missing.
-pub fn value<'a>(json: &'a [u8], path: &[&str]) -> Option<&'a [u8]> {
+/// Where the value at a path of object members is; `None` when any of them is missing.
+pub fn range(json: &[u8], path: &[&str]) -> Option<Range<usize>> {
     let mut open = skip_space(json, 0);
     let mut found = open..json.len();
     for name in path {
@@ -94,12 +94,16 @@ pub fn value<'a>(json: &'a [u8], path: &[&str]) -> Option<&'a [u8]> {
         found = member(json, open, name)?;
         open = found.start;
     }
-    json.get(found)
+    Some(found)
 }
 
 /// The value at a path as text: a string's content, or the literal of a number or boolean.
 pub fn text<'a>(json: &'a [u8], path: &[&str]) -> Option<Cow<'a, str>> {
-    let raw = value(json, path)?;
+    literal(json.get(range(json, path)?)?)
+}
+
+/// A raw value as text, as [`text`].
+pub fn literal(raw: &[u8]) -> Option<Cow<'_, str>> {
     match raw.first()? {
         b'"' => unquote(raw),
         b'{' | b'[' => None,
