@@ -69,7 +69,7 @@ struct Owner {
 
 impl Owner {
     fn of(call: &Call<'_>, name: &str) -> Self {
-        Owner { namespace: call.info.namespace.clone(), name: name.to_owned(), since: time::Moment::now().seconds }
+        Owner { namespace: call.info.namespace.clone(), name: name.to_owned(), since: ports::now() }
     }
 }
 

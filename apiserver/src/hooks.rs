@@ -1,5 +1,5 @@
-//! What the server does after its start: the objects of a new cluster, the `kubernetes` Service and its endpoints, repair of
-//! allocations, compaction of etcd.
+//! What the server does after its start: the objects of a new cluster, the `kubernetes` Service and its endpoints, and repair of
+//! allocations.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod accept;
 mod allocators;
 mod body;
+mod compaction;
 mod connect;
 mod conversion;
 mod discovery;
@@ -25,5 +26,7 @@ mod selection;
 mod served;
 mod server;
 mod stored;
+#[cfg(test)]
+mod testing;
 
 pub use run::{run, run_blocking};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use apiserver_auth::AuthOptions;
 use apiserver_auth::options::{Flags, Unsupported};
 use clap::Parser;
+use component_base::options::GoDuration;
 use ipnet::IpNet;
 
 /// Flags that are taken because everybody sets them, and that change nothing here.
@@ -39,7 +40,6 @@ impl Flags for WithoutEffect {
         "proxy-client-cert-file",
         "proxy-client-key-file",
         "enable-aggregator-routing",
-        "etcd-compaction-interval",
         "http2-max-streams-per-connection",
         "delete-collection-workers",
     ];
@@ -99,6 +99,9 @@ pub struct Options {
     pub etcd_certfile: Option<PathBuf>,
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
+    /// How often the history of objects is given up that is older than this; 0: never.
+    #[arg(long, default_value = "5m")]
+    pub etcd_compaction_interval: GoDuration,
 
     /// The ranges of Service addresses, one per IP family.
     #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24")]

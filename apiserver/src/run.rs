@@ -25,7 +25,7 @@ use crate::options::Options;
 use crate::served::Resources;
 use crate::server::Server;
 use crate::stored::StoredValues;
-use crate::{accept, hooks};
+use crate::{accept, compaction, hooks};
 
 /// Pings on idle connections to etcd.
 const ETCD_KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -107,13 +107,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     // The cache outlives the connections that read from it.
     let storing = tokio::spawn(store.run(CancellationToken::new()));
     let hooks = tokio::spawn(hooks::run(server.clone(), settings, shutdown.clone()));
+    let interval = options.etcd_compaction_interval.into();
+    tokio::spawn(compaction::run(server.store.etcd().client(), interval, shutdown.clone()));
     tracing::info!(%port, "serving");
     accept::serve(listener, tls.config, server, shutdown).await;
     storing.abort();
     hooks.await.context("the hooks panicked")
 }
 
-async fn connect_etcd(options: &Options) -> anyhow::Result<Client> {
+pub(crate) async fn connect_etcd(options: &Options) -> anyhow::Result<Client> {
     let mut connect = ConnectOptions::new().with_keep_alive(ETCD_KEEP_ALIVE, ETCD_KEEP_ALIVE_TIMEOUT);
     if let Some(ca) = &options.etcd_cafile {
         let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca)?));

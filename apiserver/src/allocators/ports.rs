@@ -18,7 +18,7 @@ use super::node_ports::{self, Refused, Source};
 const KEY: &str = "/registry/ranges/servicenodeports";
 /// How often a change is tried again when others change the bits.
 const MAX_TRIES: usize = 64;
-/// The annotation that says when ports were taken, in seconds since 1970.
+/// The annotation that says when ports were taken, in milliseconds since 1970.
 const TAKEN: &str = "ranges.corten.dev/taken";
 /// The first port that a trial names where any would do.
 const ANY_OF_TRIAL: i64 = 32_768;
@@ -66,6 +66,12 @@ impl Ledger {
         let mask = 1 << (bit % 8);
         if value { self.bits[bit / 8] |= mask } else { self.bits[bit / 8] &= !mask }
     }
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    let now = time::Moment::now();
+    now.seconds * 1000 + i64::from(now.nanos / 1_000_000)
 }
 
 /// A ledger that ports are being taken from.
@@ -172,7 +178,7 @@ impl Ports {
     }
 
     fn open(&self, ledger: Ledger) -> Open<'_> {
-        Open { ledger, range: &self.range, now: time::Moment::now().seconds, taken: Vec::new() }
+        Open { ledger, range: &self.range, now: now(), taken: Vec::new() }
     }
 
     fn bit(&self, port: u16) -> Option<usize> {
@@ -201,8 +207,7 @@ impl Ports {
     /// Takes the ports that Services have, and gives back those that no Service has and that were taken longer ago than `in_flight`:
     /// a port is taken before its Service is written.
     pub async fn repair(&self, used: &[u16], in_flight: Duration) -> Result<(), ApiError> {
-        let now = time::Moment::now().seconds;
-        let limit = now - i64::try_from(in_flight.as_secs()).unwrap_or(i64::MAX);
+        let limit = now() - i64::try_from(in_flight.as_millis()).unwrap_or(i64::MAX);
         self.change(|ledger| {
             ledger.taken.retain(|_, taken| *taken > limit);
             let unused: Vec<u16> = self.range.clone().filter(|port| !used.contains(port)).collect();
@@ -248,6 +253,67 @@ mod tests {
 
     fn open(range: &RangeInclusive<u16>) -> Open<'_> {
         Open { ledger: Ledger::default(), range, now: 7, taken: Vec::new() }
+    }
+
+    fn node_port(port: Option<u16>) -> Value {
+        let mut service = json!({"metadata": {"name": "a"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+        if let Some(port) = port {
+            service["spec"]["ports"][0]["nodePort"] = json!(port);
+        }
+        service
+    }
+
+    async fn ports() -> (e2e::ControlPlane, Ports) {
+        let plane = e2e::ControlPlane::start().await.expect("etcd");
+        let store = crate::testing::store(&plane).await;
+        (plane, Ports::new(store, 30_000..=30_999))
+    }
+
+    #[tokio::test]
+    async fn repair_takes_back_what_no_service_has_but_not_what_a_request_has_just_taken() {
+        let (_plane, ports) = ports().await;
+        let service = node_port(Some(30_080));
+        let (_, taken) = ports.allocate(&service, None, false).await.expect("free");
+        assert_eq!(taken, [30_080]);
+        ports.repair(&[30_081], Duration::from_secs(180)).await.expect("etcd");
+        for taken in [30_080, 30_081] {
+            assert!(ports.allocate(&node_port(Some(taken)), None, false).await.is_err(), "{taken}");
+        }
+        ports.repair(&[], Duration::ZERO).await.expect("etcd");
+        for free in [30_080, 30_081] {
+            assert!(ports.allocate(&node_port(Some(free)), None, false).await.is_ok(), "{free}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_and_repairs_at_the_same_time_never_give_a_port_twice() {
+        let (_plane, ports) = ports().await;
+        let requests = (0..40).map(|_| async {
+            let (service, taken) = ports.allocate(&node_port(None), None, false).await.expect("free");
+            assert_eq!(service["spec"]["ports"][0]["nodePort"], taken[0]);
+            taken[0]
+        });
+        let repairs = (0..10).map(|_| async { ports.repair(&[], Duration::from_secs(180)).await.expect("etcd") });
+        let (mut given, _) = futures::join!(futures::future::join_all(requests), futures::future::join_all(repairs));
+        let all = given.len();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), all);
+        for port in given {
+            assert!(ports.allocate(&node_port(Some(port)), None, false).await.is_err(), "{port}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_another_has_taken_meanwhile_is_not_given_back() {
+        let (_plane, ports) = ports().await;
+        let began = now();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        ports.allocate(&node_port(Some(30_080)), None, false).await.expect("free");
+        ports.give_back(&[30_080], &[], began).await.expect("etcd");
+        assert!(ports.allocate(&node_port(Some(30_080)), None, false).await.is_err());
+        ports.give_back(&[30_080], &[30_080], began).await.expect("etcd");
+        assert!(ports.allocate(&node_port(Some(30_080)), None, false).await.is_ok());
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn webhook(webhook: Node<'_>) {
     labels::selector(webhook.get("objectSelector"));
     webhook.get("reinvocationPolicy").one_of_if_set(&["IfNeeded", "Never"]);
     webhook::client_config(webhook.get("clientConfig"));
-    match_conditions(webhook.get("matchConditions"));
+    match_conditions(webhook.get("matchConditions"), &cel::Scope::admission(false));
 }
 
 /// A domain of at least three labels.
@@ -132,13 +132,13 @@ fn qualified_domain(name: Node<'_>) {
     }
 }
 
-fn match_conditions(list: Node<'_>) {
+fn match_conditions(list: Node<'_>, scope: &cel::Scope) {
     const CONDITIONS_MAX: usize = 64;
     list.at_most(CONDITIONS_MAX);
     let mut seen: Vec<&str> = Vec::new();
     for condition in list.items() {
         let (name, expression) = (condition.get("name"), condition.get("expression"));
-        cel::predicate(expression, &cel::Scope::admission());
+        cel::predicate(expression, scope);
         if name.need() {
             name.check(names::qualified_name);
             if seen.contains(&name.str()) {
@@ -185,19 +185,48 @@ fn policy_common(spec: Node<'_>) {
     } else {
         constraints.required("");
     }
-    match_conditions(spec.get("matchConditions"));
-    variables(spec.get("variables"));
+    match_conditions(spec.get("matchConditions"), &scope(spec));
+    variables(spec);
+}
+
+/// The names that the expressions of a policy may use, but for its variables.
+fn scope(spec: Node<'_>) -> cel::Scope {
+    cel::Scope::admission(spec.get("paramKind").is_set())
 }
 
 fn param_kind(kind: Node<'_>) {
     if !kind.is_set() {
         return;
     }
-    kind.get("apiVersion").need();
-    if kind.get("kind").need() {
-        for message in names::dns1035_label(&kind.get("kind").str().to_lowercase()) {
-            kind.get("kind").invalid(message);
-        }
+    let version = kind.get("apiVersion");
+    if version.need() {
+        group_version(version);
+    }
+    let name = kind.get("kind");
+    if name.need() {
+        invalid_joined(name, name.str(), &names::dns1035_label(&name.str().to_lowercase()));
+    }
+}
+
+fn group_version(node: Node<'_>) {
+    let (group, version) = node.str().split_once('/').unwrap_or(("", node.str()));
+    if version.contains('/') {
+        node.invalid(format!("unexpected GroupVersion string: {}", node.str()));
+        return;
+    }
+    if !group.is_empty() {
+        invalid_joined(node, group, &names::dns1123_subdomain(group));
+    }
+    if version.is_empty() {
+        node.invalid("version must be specified");
+    } else {
+        invalid_joined(node, version, &names::dns1035_label(version));
+    }
+}
+
+fn invalid_joined(node: Node<'_>, value: &str, messages: &[String]) {
+    if !messages.is_empty() {
+        node.invalid_value(value, messages.join(","));
     }
 }
 
@@ -207,73 +236,91 @@ fn match_resources(resources: Node<'_>) {
     labels::selector(resources.get("objectSelector"));
     for list in ["resourceRules", "excludeResourceRules"] {
         for rule in resources.get(list).items() {
-            webhook::rule(rule);
+            rule.get("resourceNames").items().for_each(|name| name.check(names::path_segment));
             rule.get("resourceNames").unique();
+            webhook::rule(rule);
         }
     }
 }
 
-fn variables(list: Node<'_>) {
+fn variables(spec: Node<'_>) {
     let mut seen: Vec<&str> = Vec::new();
-    for variable in list.items() {
+    for variable in spec.get("variables").items() {
         let (name, expression) = (variable.get("name"), variable.get("expression"));
-        if name.need() && !cel::is_identifier(name.str()) {
+        if name.str().trim().is_empty() {
+            name.required("name is not specified");
+        } else if !cel::is_identifier(name.str()) {
             name.invalid("name is not a valid CEL identifier");
         }
-        cel::expression(expression, &cel::Scope::admission().with_variables(&seen));
+        cel::expression(expression, &scope(spec).with_variables(&seen));
         seen.push(name.str());
     }
 }
 
-/// Variables that can be used: those with a name and an expression.
-fn declared(spec: Node<'_>) -> cel::Scope {
-    let usable = spec.get("variables").items().filter(|v| !v.get("expression").is_empty());
+/// With the variables that can be used: those with a name and an expression.
+fn full_scope(spec: Node<'_>) -> cel::Scope {
+    let usable = spec.get("variables").items().filter(|v| !v.get("expression").str().trim().is_empty());
     let names: Vec<&str> = usable.map(|v| v.get("name").str()).collect();
-    cel::Scope::admission().with_variables(&names)
+    scope(spec).with_variables(&names)
 }
 
 fn validations(root: Node<'_>, spec: Node<'_>) {
-    const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+    const ANNOTATIONS_MAX: usize = 20;
     let (list, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
     if list.is_empty() && annotations.is_empty() {
-        list.required("validations or auditAnnotations must be non-empty");
-        annotations.required("validations or auditAnnotations must be non-empty");
+        list.required("validations or auditAnnotations must contain at least one item");
+        annotations.required("validations or auditAnnotations must contain at least one item");
     }
-    let scope = declared(spec);
-    for validation in list.items() {
-        cel::predicate(validation.get("expression"), &scope);
-        let (message, computed) = (validation.get("message"), validation.get("messageExpression"));
-        if message.is_set() && message.str().contains('\n') {
-            message.invalid("message must not contain line breaks");
-        }
-        if !computed.is_empty() {
-            cel::expression(computed, &scope);
-        }
-        validation.get("reason").one_of_if_set(&REASONS);
+    let scope = full_scope(spec);
+    list.items().for_each(|validation| self::validation(validation, &scope));
+    if annotations.len() > ANNOTATIONS_MAX {
+        annotations.invalid(format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations"));
     }
-    annotations.at_most(20);
     let policy = root.get("metadata").get("name").str();
     let mut keys: Vec<&str> = Vec::new();
     for annotation in annotations.items() {
         audit_annotation(annotation, policy, &scope);
         let key = annotation.get("key");
-        if !key.is_empty() && keys.contains(&key.str()) {
+        if keys.contains(&key.str()) {
             key.duplicate();
         }
         keys.push(key.str());
     }
 }
 
-fn audit_annotation(annotation: Node<'_>, policy: &str, scope: &cel::Scope) {
-    let (key, value) = (annotation.get("key"), annotation.get("valueExpression"));
-    if key.need() {
-        // The annotation is called after the policy and the key.
-        let messages = names::qualified_name(&format!("{policy}/{}", key.str()));
-        if !messages.is_empty() {
-            key.invalid(messages.join("; "));
+fn validation(validation: Node<'_>, scope: &cel::Scope) {
+    cel::predicate(validation.get("expression"), scope);
+    let (message, computed) = (validation.get("message"), validation.get("messageExpression"));
+    if !computed.is_empty() {
+        if computed.str().trim().is_empty() {
+            computed.invalid("must be non-empty if specified");
+        } else {
+            cel::text(computed, &scope.clone().without("authorizer"));
         }
     }
-    cel::expression(value, scope);
+    if !message.is_empty() && message.str().trim().is_empty() {
+        message.invalid("message must be non-empty if specified");
+    } else if message.str().trim().contains(['\n', '\r']) {
+        message.invalid("message must not contain line breaks");
+    }
+    validation.get("reason").one_of_if_set(&["Forbidden", "Invalid", "RequestEntityTooLarge"]);
+}
+
+fn audit_annotation(annotation: Node<'_>, policy: &str, scope: &cel::Scope) {
+    const EXPRESSION_MAX: usize = 5 * 1024;
+    let (key, value) = (annotation.get("key"), annotation.get("valueExpression"));
+    if policy.is_empty() {
+        key.invalid("requires metadata.name be non-empty");
+    } else {
+        // The annotation is called after the policy and the key.
+        let name = format!("{policy}/{}", key.str());
+        names::qualified_name(&name).into_iter().for_each(|message| key.invalid_value(name.as_str(), message));
+    }
+    if value.str().trim().len() > EXPRESSION_MAX {
+        value.required(&format!("must not exceed {EXPRESSION_MAX} bytes in length"));
+    } else {
+        cel::text_or_null(value, scope);
+    }
 }
 
 fn mutations(spec: Node<'_>) {
@@ -320,16 +367,12 @@ fn param_reference(reference: Node<'_>) {
         selector.forbidden("name and selector are mutually exclusive");
     }
     if name.is_empty() && !selector.is_set() {
-        name.required("one of name or selector must be specified");
+        reference.required("one of name or selector must be specified");
     }
     name.check_if_set(names::path_segment);
     labels::selector(selector);
     let action = reference.get("parameterNotFoundAction");
-    if action.is_set() {
-        action.one_of(&["Allow", "Deny"]);
-    } else {
-        action.required("");
-    }
+    action.need_one_of(&["Allow", "Deny"]);
 }
 
 fn actions(list: Node<'_>) {

@@ -116,7 +116,7 @@ fn versions(spec: Node<'_>) {
         let messages = names::dns1035_label(name.str());
         if !messages.is_empty() {
             name.invalid_value(name.str(), messages.join(","));
-            if i == 0 {
+            if i == 0 && !name.is_empty() {
                 spec.get("version").with(name.value).invalid(messages.join(","));
             }
         }

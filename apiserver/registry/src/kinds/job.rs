@@ -230,8 +230,10 @@ fn mode(spec: Node<'_>) {
 
 fn per_index(spec: Node<'_>) {
     let (limit, failed) = (spec.get("backoffLimitPerIndex"), spec.get("maxFailedIndexes"));
-    if limit.is_set() && matches!(spec.get("completionMode").value.as_str(), None | Some("NonIndexed")) {
-        limit.invalid("requires indexed completion mode");
+    if matches!(spec.get("completionMode").value.as_str(), None | Some("NonIndexed")) {
+        for field in [limit, failed].into_iter().filter(|field| field.is_set()) {
+            field.invalid("requires indexed completion mode");
+        }
     }
     if !failed.is_set() {
         if limit.is_set() && spec.get("completions").int() > PARALLELISM_MAX {

@@ -269,11 +269,12 @@ fn policy_port(port: Node<'_>) {
     }
     if number.value.is_string() {
         end.invalid("may not be specified when `port` is non-numeric");
-    } else if end.int() < number.int() {
-        end.invalid("must be greater than or equal to `port`");
-    } else {
-        probe::port_number(end);
+        return;
     }
+    if end.int() < number.int() {
+        end.invalid("must be greater than or equal to `port`");
+    }
+    probe::port_number(end);
 }
 
 fn peer(peer: Node<'_>) {

@@ -154,6 +154,9 @@ fn transition(root: Node<'_>, old: &Value) {
         if affinity.is_object() || !old_spec["affinity"]["nodeAffinity"].is_null() {
             restore(object_in(&mut affinity), "nodeAffinity", &old_spec["affinity"]["nodeAffinity"]);
         }
+        if old_spec["affinity"].is_null() && affinity == json!({}) {
+            affinity = Value::Null;
+        }
         restore(&mut comparable, "affinity", &affinity);
     }
     if !same(&comparable, old_spec) {
@@ -191,17 +194,9 @@ fn keep_images(containers: &mut Value, old: &Value) {
     }
 }
 
-/// Equal, where an empty field and an absent one are.
+/// Equal, where an empty list and an absent one are.
 fn same(a: &Value, b: &Value) -> bool {
-    fn blank(v: &Value) -> bool {
-        match v {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(s) => s.is_empty(),
-            Value::Array(a) => a.is_empty(),
-            Value::Object(o) => o.values().all(blank),
-            _ => false,
-        }
-    }
+    let blank = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
             x.iter().all(|(k, v)| y.get(k).map_or_else(|| blank(v), |w| same(v, w)))

@@ -32,9 +32,17 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Of admission policies and match conditions.
-    pub fn admission() -> Self {
-        Self::of(&["object", "oldObject", "request", "params", "namespaceObject", "authorizer"])
+    /// Of admission policies and match conditions, with parameters or without.
+    pub fn admission(params: bool) -> Self {
+        let scope = Self::of(&["object", "oldObject", "request", "params", "namespaceObject", "authorizer"]);
+        if params { scope } else { scope.without("params") }
+    }
+
+    /// All names but one.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.names.retain(|known| known != name);
+        self
     }
 
     /// Just these names.
@@ -87,6 +95,22 @@ pub fn expression(node: Node<'_>, scope: &Scope) {
     held(node, |text| type_of(text, scope).map(drop));
 }
 
+/// An expression that gives text, which must be there.
+pub fn text(node: Node<'_>, scope: &Scope) {
+    held(node, |text| match type_of(text, scope)? {
+        Type::String | Type::Dyn => Ok(()),
+        _ => Err("must evaluate to string".to_owned()),
+    });
+}
+
+/// An expression that gives text or nothing, which must be there.
+pub fn text_or_null(node: Node<'_>, scope: &Scope) {
+    held(node, |text| match type_of(text, scope)? {
+        Type::String | Type::Null | Type::Dyn => Ok(()),
+        _ => Err("must evaluate to one of [string null_type]".to_owned()),
+    });
+}
+
 fn held(node: Node<'_>, rule: impl Fn(&str) -> Result<(), String>) {
     let text = node.str().trim();
     if text.is_empty() {
@@ -134,7 +158,7 @@ mod tests {
 
     #[test]
     fn conditions_compile_as_in_kubernetes() {
-        let scope = Scope::admission().with_variables(&["r"]);
+        let scope = Scope::admission(true).with_variables(&["r"]);
         for good in [
             "true",
             "object.spec.replicas <= 5 && !has(object.metadata.labels)",

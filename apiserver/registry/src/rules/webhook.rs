@@ -113,9 +113,6 @@ fn resources(list: Node<'_>) {
             resource.required("");
             continue;
         }
-        if text == "*" || text == "*/*" {
-            continue;
-        }
         let Some((name, sub)) = text.split_once('/') else { continue };
         if of_any.contains(&sub) {
             resource.invalid(format!("if '*/{sub}' is present, must not specify {text}"));
@@ -133,7 +130,9 @@ fn resources(list: Node<'_>) {
     if list.len() > 1 && has("*/*") {
         list.invalid("if '*/*' is present, must not specify other resources");
     }
-    if has("*") && list.items().any(|r| !r.str().contains('/') && r.str() != "*") {
+    // As Kubernetes has it, the last of those without a subresource counts.
+    let last = list.items().filter(|r| !r.is_empty() && !r.str().contains('/')).last();
+    if has("*") && last.is_some_and(|r| r.str() != "*") {
         list.invalid("if '*' is present, must not specify other resources without subresources");
     }
 }

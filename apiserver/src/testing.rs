@@ -1,0 +1,30 @@
+//! What tests of this crate share: a connection to a real etcd.
+
+use std::sync::Arc;
+
+use apiserver_storage::{Etcd, Store};
+use clap::Parser;
+use e2e::ControlPlane;
+use etcd_client::Client;
+
+use crate::options::Options;
+use crate::run::connect_etcd;
+use crate::stored::StoredValues;
+
+/// A client of the control plane's etcd.
+pub async fn client(plane: &ControlPlane) -> Client {
+    let file = |name: &str| plane.pki_dir().join(name).display().to_string();
+    let options = Options::parse_from([
+        "kube-apiserver".to_owned(),
+        format!("--etcd-servers={}", plane.etcd_endpoint()),
+        format!("--etcd-cafile={}", file("etcd/ca.crt")),
+        format!("--etcd-certfile={}", file("apiserver-etcd-client.crt")),
+        format!("--etcd-keyfile={}", file("apiserver-etcd-client.key")),
+    ]);
+    connect_etcd(&options).await.expect("etcd")
+}
+
+/// A store on the control plane's etcd, whose cache nobody feeds.
+pub async fn store(plane: &ControlPlane) -> Store {
+    Store::new(Etcd::new(client(plane).await), Arc::new(StoredValues))
+}
