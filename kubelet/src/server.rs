@@ -171,10 +171,7 @@ impl Server {
             ["exec", rest @ ..] => stream::exec(&self.pods, request, rest).await,
             ["attach", rest @ ..] => stream::attach(&self.pods, request, rest).await,
             ["portForward", rest @ ..] => stream::port_forward(&self.pods, request, rest).await,
-            ["run", namespace, pod, container] => stream::run(&self.pods, &request, namespace, pod, container).await,
-            ["run", namespace, pod, _uid, container] => {
-                stream::run(&self.pods, &request, namespace, pod, container).await
-            }
+            ["run", rest @ ..] => stream::run(&self.pods, &request, rest).await,
             _ => not_found(),
         }
     }

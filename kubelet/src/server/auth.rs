@@ -67,8 +67,11 @@ pub struct Auth {
     access: Cache<(User, &'static str, &'static str), bool>,
 }
 
-/// The verb and subresource of `nodes` that a request needs. Pure.
-fn attributes(method: &Method, path: &str) -> (&'static str, &'static str) {
+/// The verb that a request needs, and the subresources of `nodes`, of which one is enough. Pure.
+///
+/// `proxy` is everything that has no name of its own, and for a while was also what got names since (Kubernetes documentation,
+/// "Kubelet authentication/authorization").
+fn attributes(method: &Method, path: &str) -> (&'static str, &'static [&'static str]) {
     let verb = match *method {
         Method::POST => "create",
         Method::PUT => "update",
@@ -77,16 +80,17 @@ fn attributes(method: &Method, path: &str) -> (&'static str, &'static str) {
         _ => "get",
     };
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    let subresource = match first {
-        "stats" => "stats",
-        "metrics" => "metrics",
-        "logs" => "log",
-        "healthz" => "healthz",
-        "configz" => "configz",
-        "pods" | "runningpods" => "pods",
-        _ => "proxy",
+    let subresources: &[&str] = match first {
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "checkpoint" => &["checkpoint"],
+        "healthz" => &["healthz", "proxy"],
+        "configz" => &["configz", "proxy"],
+        "pods" | "runningpods" => &["pods", "proxy"],
+        _ => &["proxy"],
     };
-    (verb, subresource)
+    (verb, subresources)
 }
 
 impl Auth {
@@ -110,12 +114,18 @@ impl Auth {
     pub async fn check(&self, request: &Request<Incoming>) -> Result<(), Response<Body>> {
         let head = RequestHead::of(request);
         let user = self.authenticate(&head).await?;
-        let (verb, subresource) = attributes(&head.method, &head.path);
-        if self.always_allow || self.allowed(&user, verb, subresource).await? {
+        if self.always_allow {
             return Ok(());
         }
+        let (verb, subresources) = attributes(&head.method, &head.path);
+        for subresource in subresources {
+            if self.allowed(&user, verb, subresource).await? {
+                return Ok(());
+            }
+        }
+        let tried = subresources.join(" ");
         let message =
-            format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresource}])\n", user.name);
+            format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{tried}])\n", user.name);
         Err(text(StatusCode::FORBIDDEN, message))
     }
 
@@ -217,17 +227,19 @@ mod tests {
 
     #[test]
     fn requests_need_rights_on_the_nodes_subresources() {
-        for (method, path, expected) in [
-            (Method::GET, "/pods", ("get", "pods")),
-            (Method::GET, "/runningpods/", ("get", "pods")),
-            (Method::GET, "/metrics/resource", ("get", "metrics")),
-            (Method::GET, "/stats/summary", ("get", "stats")),
-            (Method::GET, "/healthz", ("get", "healthz")),
-            (Method::GET, "/containerLogs/a/b/c", ("get", "proxy")),
-            (Method::POST, "/exec/a/b/c", ("create", "proxy")),
-            (Method::GET, "/", ("get", "proxy")),
+        for (method, path, verb, subresources) in [
+            (Method::GET, "/pods", "get", &["pods", "proxy"][..]),
+            (Method::GET, "/runningpods/", "get", &["pods", "proxy"]),
+            (Method::GET, "/metrics/resource", "get", &["metrics"]),
+            (Method::GET, "/stats/summary", "get", &["stats"]),
+            (Method::GET, "/healthz", "get", &["healthz", "proxy"]),
+            (Method::GET, "/containerLogs/a/b/c", "get", &["proxy"]),
+            (Method::POST, "/exec/a/b/c", "create", &["proxy"]),
+            (Method::POST, "/run/a/b/c", "create", &["proxy"]),
+            (Method::GET, "/portForward/a/b", "get", &["proxy"]),
+            (Method::GET, "/", "get", &["proxy"]),
         ] {
-            assert_eq!(attributes(&method, path), expected, "{path}");
+            assert_eq!(attributes(&method, path), (verb, subresources), "{path}");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use component_base::relay;
 use component_base::serving::{Body, text};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
@@ -12,114 +13,150 @@ use proto::cri as api;
 use tokio::net::TcpStream;
 
 use super::{flag, not_found, queries, query};
+use crate::pod;
 use crate::pods::Pods;
 use crate::runtime::State;
+use crate::worker::Handle;
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The container of `[namespace, pod, container]` or `[namespace, pod, uid, container]`.
-fn target(pods: &Pods, rest: &[&str]) -> Result<String, String> {
-    let (namespace, pod, container) = match rest {
-        [namespace, pod, container] | [namespace, pod, _, container] => (*namespace, *pod, *container),
-        _ => return Err("404 page not found\n".to_owned()),
-    };
-    running(pods, namespace, pod, container)
-}
+/// The answer to a request that cannot be served.
+type Refusal = Box<Response<Body>>;
 
-fn running(pods: &Pods, namespace: &str, pod: &str, container: &str) -> Result<String, String> {
-    let missing = || format!("pod \"{pod}\" does not exist\n");
-    let handle = pods.find(namespace, pod).ok_or_else(missing)?;
-    let view = handle.shared.view.lock();
-    let found = view.latest(container).filter(|found| found.state == State::Running);
-    let missing = || format!("container not found (\"{container}\")\n");
-    found.map(|found| found.id.clone()).ok_or_else(missing)
+fn refuse(code: StatusCode, message: impl std::fmt::Display) -> Refusal {
+    Box::new(text(code, format!("{message}\n")))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Response<Body> {
-    text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+    *refuse(StatusCode::INTERNAL_SERVER_ERROR, error)
 }
 
-fn on(uri: &http::Uri, short: &str, long: &str) -> bool {
-    flag(uri, short) || flag(uri, long)
+/// The running container of `[namespace, pod, container]` or `[namespace, pod, uid, container]`.
+fn target(pods: &Pods, rest: &[&str]) -> Result<String, Refusal> {
+    let (namespace, pod, uid, container) = match *rest {
+        [namespace, pod, container] => (namespace, pod, None, container),
+        [namespace, pod, uid, container] => (namespace, pod, Some(uid), container),
+        _ => return Err(Box::new(not_found())),
+    };
+    let handle = find(pods, namespace, pod, uid)?;
+    let view = handle.shared.view.lock();
+    let found = view.latest(container).filter(|found| found.state == State::Running);
+    let missing = || refuse(StatusCode::NOT_FOUND, format!("container not found (\"{container}\")"));
+    found.map(|found| found.id.clone()).ok_or_else(missing)
+}
+
+fn find(pods: &Pods, namespace: &str, name: &str, uid: Option<&str>) -> Result<Handle, Refusal> {
+    let found = pods.find(namespace, name);
+    let found = found.filter(|handle| uid.is_none_or(|uid| pod::uid(&handle.input.borrow().pod) == uid));
+    found.ok_or_else(|| refuse(StatusCode::NOT_FOUND, format!("pod \"{name}\" does not exist")))
+}
+
+/// WebSockets are asked for with GET, SPDY with POST.
+fn allow_method(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::POST => Ok(()),
+        _ => Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST")),
+    }
+}
+
+/// The streams that a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Streams {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+    tty: bool,
+}
+
+impl Streams {
+    /// As the API server names them, or as people do. A terminal has no stderr of its own.
+    fn of(uri: &http::Uri) -> Option<Self> {
+        let on = |short, long| flag(uri, short) || flag(uri, long);
+        let tty = flag(uri, "tty");
+        let streams = Self {
+            stdin: on("input", "stdin"),
+            stdout: on("output", "stdout"),
+            stderr: !tty && on("error", "stderr"),
+            tty,
+        };
+        (streams.stdin || streams.stdout || streams.stderr).then_some(streams)
+    }
+}
+
+/// What exec and attach have in common: the method, the container and its streams.
+fn command(pods: &Pods, request: &Request<Incoming>, rest: &[&str]) -> Result<(String, Streams), Refusal> {
+    allow_method(request.method())?;
+    let container = target(pods, rest)?;
+    let none = || refuse(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr");
+    Ok((container, Streams::of(request.uri()).ok_or_else(none)?))
 }
 
 pub async fn exec(pods: &Pods, request: Request<Incoming>, rest: &[&str]) -> Response<Body> {
-    let container_id = match target(pods, rest) {
-        Ok(id) => id,
-        Err(message) => return text(StatusCode::NOT_FOUND, message),
+    let (container_id, Streams { stdin, stdout, stderr, tty }) = match command(pods, &request, rest) {
+        Ok(found) => found,
+        Err(refusal) => return *refusal,
     };
-    let uri = request.uri();
-    let tty = on(uri, "tty", "tty");
-    let ask = api::ExecRequest {
-        container_id,
-        cmd: queries(uri, "command"),
-        tty,
-        stdin: on(uri, "input", "stdin"),
-        stdout: on(uri, "output", "stdout"),
-        stderr: !tty && on(uri, "error", "stderr"),
-    };
-    match pods.agent().runtime.exec(ask).await {
-        Ok(url) => tunnel(request, &url).await,
+    let cmd = queries(request.uri(), "command");
+    match pods.agent().runtime.exec(api::ExecRequest { container_id, cmd, tty, stdin, stdout, stderr }).await {
+        Ok(url) => tunnel(pods, request, &url).await,
         Err(error) => failed(&error),
     }
 }
 
 pub async fn attach(pods: &Pods, request: Request<Incoming>, rest: &[&str]) -> Response<Body> {
-    let container_id = match target(pods, rest) {
-        Ok(id) => id,
-        Err(message) => return text(StatusCode::NOT_FOUND, message),
+    let (container_id, Streams { stdin, stdout, stderr, tty }) = match command(pods, &request, rest) {
+        Ok(found) => found,
+        Err(refusal) => return *refusal,
     };
-    let uri = request.uri();
-    let tty = on(uri, "tty", "tty");
-    let ask = api::AttachRequest {
-        container_id,
-        tty,
-        stdin: on(uri, "input", "stdin"),
-        stdout: on(uri, "output", "stdout"),
-        stderr: !tty && on(uri, "error", "stderr"),
-    };
-    match pods.agent().runtime.attach(ask).await {
-        Ok(url) => tunnel(request, &url).await,
+    match pods.agent().runtime.attach(api::AttachRequest { container_id, tty, stdin, stdout, stderr }).await {
+        Ok(url) => tunnel(pods, request, &url).await,
         Err(error) => failed(&error),
     }
 }
 
+/// The sandbox and the ports of `[namespace, pod]` or `[namespace, pod, uid]`. SPDY says its ports later, on its streams.
+fn forwarding(pods: &Pods, request: &Request<Incoming>, rest: &[&str]) -> Result<api::PortForwardRequest, Refusal> {
+    allow_method(request.method())?;
+    let (namespace, name, uid) = match *rest {
+        [namespace, name] => (namespace, name, None),
+        [namespace, name, uid] => (namespace, name, Some(uid)),
+        _ => return Err(Box::new(not_found())),
+    };
+    let handle = find(pods, namespace, name, uid)?;
+    let sandbox = handle.shared.view.lock().ready_sandbox().map(|sandbox| sandbox.id.clone());
+    let missing = || refuse(StatusCode::NOT_FOUND, format!("pod \"{name}\" is not running"));
+    Ok(api::PortForwardRequest { pod_sandbox_id: sandbox.ok_or_else(missing)?, port: ports(request.uri())? })
+}
+
+fn ports(uri: &http::Uri) -> Result<Vec<i32>, Refusal> {
+    let lists = [queries(uri, "port"), queries(uri, "ports")].concat();
+    let texts = lists.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
+    let parse = |text: &str| match text.parse() {
+        Ok(port @ 1..=65_535) => Ok(port),
+        _ => Err(refuse(StatusCode::BAD_REQUEST, format!("invalid port {text:?}"))),
+    };
+    texts.map(parse).collect()
+}
+
 pub async fn port_forward(pods: &Pods, request: Request<Incoming>, rest: &[&str]) -> Response<Body> {
-    let (namespace, pod) = match rest {
-        [namespace, pod] | [namespace, pod, _] => (*namespace, *pod),
-        _ => return not_found(),
+    let ask = match forwarding(pods, &request, rest) {
+        Ok(ask) => ask,
+        Err(refusal) => return *refusal,
     };
-    let sandbox =
-        pods.find(namespace, pod).and_then(|handle| Some(handle.shared.view.lock().ready_sandbox()?.id.clone()));
-    let Some(pod_sandbox_id) = sandbox else {
-        return text(StatusCode::NOT_FOUND, format!("pod \"{pod}\" does not exist\n"));
-    };
-    let ports = queries(request.uri(), "port")
-        .iter()
-        .chain(&queries(request.uri(), "ports"))
-        .flat_map(|list| list.split(','))
-        .filter_map(|port| port.parse().ok())
-        .collect();
-    match pods.agent().runtime.port_forward(api::PortForwardRequest { pod_sandbox_id, port: ports }).await {
-        Ok(url) => tunnel(request, &url).await,
+    match pods.agent().runtime.port_forward(ask).await {
+        Ok(url) => tunnel(pods, request, &url).await,
         Err(error) => failed(&error),
     }
 }
 
 /// Runs a command and answers with what it wrote.
-pub async fn run(
-    pods: &Pods,
-    request: &Request<Incoming>,
-    namespace: &str,
-    pod: &str,
-    container: &str,
-) -> Response<Body> {
+pub async fn run(pods: &Pods, request: &Request<Incoming>, rest: &[&str]) -> Response<Body> {
     if request.method() != Method::POST {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only POST\n");
+        return *refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST");
     }
-    let id = match running(pods, namespace, pod, container) {
+    let id = match target(pods, rest) {
         Ok(id) => id,
-        Err(message) => return text(StatusCode::NOT_FOUND, message),
+        Err(refusal) => return *refusal,
     };
     let words = query(request.uri(), "cmd").unwrap_or_default();
     let command: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
@@ -135,7 +172,7 @@ pub async fn run(
 }
 
 /// Repeats the request to the runtime's server, and joins both connections once it switched protocols.
-async fn tunnel(mut request: Request<Incoming>, url: &str) -> Response<Body> {
+async fn tunnel(pods: &Pods, mut request: Request<Incoming>, url: &str) -> Response<Body> {
     let uri: http::Uri = match url.parse() {
         Ok(uri) => uri,
         Err(error) => return failed(&error),
@@ -144,7 +181,7 @@ async fn tunnel(mut request: Request<Incoming>, url: &str) -> Response<Body> {
         return failed(&"the runtime's streaming URL has no host");
     };
     if !request.headers().contains_key(header::UPGRADE) {
-        return text(StatusCode::BAD_REQUEST, "you must specify an upgrade\n");
+        return *refuse(StatusCode::BAD_REQUEST, "you must specify an upgrade");
     }
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let mut onward = Request::builder().method(request.method().clone()).uri(path).header(header::HOST, &authority);
@@ -168,11 +205,11 @@ async fn tunnel(mut request: Request<Incoming>, url: &str) -> Response<Body> {
     }
     let far = hyper::upgrade::on(&mut answer);
     let near = hyper::upgrade::on(&mut request);
+    let idle = pods.agent().config.streaming_connection_idle_timeout.0;
     tokio::spawn(async move {
         match tokio::try_join!(near, far) {
             Ok((near, far)) => {
-                let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
-                if let Err(error) = tokio::io::copy_bidirectional(&mut near, &mut far).await {
+                if let Err(error) = relay::relay(TokioIo::new(near), TokioIo::new(far), idle).await {
                     tracing::debug!(%error, "a stream into a container ended");
                 }
             }
@@ -190,6 +227,7 @@ async fn send(
     request: Request<Empty<bytes::Bytes>>,
 ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -197,4 +235,37 @@ async fn send(
         }
     });
     Ok(sender.send_request(request).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(query: &str) -> http::Uri {
+        format!("/exec/ns/pod/container?{query}").parse().unwrap()
+    }
+
+    #[test]
+    fn streams_have_two_names_and_there_is_at_least_one() {
+        let streams = |stdin, stdout, stderr, tty| Some(Streams { stdin, stdout, stderr, tty });
+        for (query, expected) in [
+            ("input=1&output=1&error=1", streams(true, true, true, false)),
+            ("stdin=true&stdout=true&stderr=true", streams(true, true, true, false)),
+            ("output=1&error=1&tty=1", streams(false, true, false, true)),
+            ("error=1&tty=1", None),
+            ("command=ls", None),
+        ] {
+            assert_eq!(Streams::of(&uri(query)), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn ports_are_lists_of_ports() {
+        let found = |query| ports(&uri(query)).map_err(|refusal| refusal.status().as_u16());
+        assert_eq!(found(""), Ok(vec![]));
+        assert_eq!(found("port=80,443&ports=8080"), Ok(vec![80, 443, 8080]));
+        for bad in ["port=0", "port=65536", "port=http", "port=-1"] {
+            assert_eq!(found(bad), Err(400), "{bad}");
+        }
+    }
 }
