@@ -1,12 +1,17 @@
-//! Objects from files, directories and standard input: YAML of several documents, JSON, and lists.
+//! Objects from files, directories, URLs and standard input: YAML of several documents, JSON, and lists.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use apimachinery::codec::yaml;
+use http_body_util::BodyExt;
+use kube::client::Body;
 use serde_json::Value;
 
 use crate::error::{Error, Result, usage};
+use crate::fields::Fields;
+use crate::options::Files;
+use crate::printers::json;
+use crate::streams::Streams;
 
 /// An object and the file it came from.
 #[derive(Debug)]
@@ -15,22 +20,37 @@ pub struct Manifest {
     pub object: Value,
 }
 
+/// The objects that could be read, and why others could not.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    pub read: Vec<Manifest>,
+    pub failed: Vec<Error>,
+}
+
 /// Reads all of `-f`. Directories give their `.yaml`, `.yml` and `.json` files in order of name.
-pub fn read(files: &[String], recursive: bool) -> Result<Vec<Manifest>> {
-    let mut manifests = Vec::new();
-    for file in files {
+///
+/// # Errors
+/// When a file is missing, or there is no object in any.
+pub async fn read(files: &Files, streams: &mut Streams) -> Result<Manifests> {
+    let mut texts = Vec::new();
+    for file in &files.filename {
         if file == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            parse("STDIN", &text, &mut manifests)?;
-            continue;
-        }
-        for path in expand(Path::new(file), recursive)? {
-            let text = std::fs::read_to_string(&path)?;
-            parse(&path.display().to_string(), &text, &mut manifests)?;
+            texts.push(("STDIN".to_owned(), streams.read_input()?));
+        } else if file.starts_with("http://") || file.starts_with("https://") {
+            texts.push((file.clone(), download(file).await?));
+        } else {
+            for path in expand(Path::new(file), files.recursive)? {
+                texts.push((path.display().to_string(), std::fs::read_to_string(&path)?));
+            }
         }
     }
-    if manifests.is_empty() { usage("no objects passed") } else { Ok(manifests) }
+    let mut manifests = Manifests::default();
+    for (source, text) in texts {
+        if let Err(error) = parse(&source, &text, &mut manifests) {
+            manifests.failed.push(error);
+        }
+    }
+    if manifests.read.is_empty() && manifests.failed.is_empty() { usage("no objects passed") } else { Ok(manifests) }
 }
 
 fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
@@ -52,39 +72,66 @@ fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
             files.push(entry);
         }
     }
+    if files.is_empty() && !recursive {
+        return usage(format!("error reading [{}]: recognized file extensions are [.json .yaml .yml]", path.display()));
+    }
     Ok(files)
 }
 
-fn parse(source: &str, text: &str, into: &mut Vec<Manifest>) -> Result<()> {
-    let documents = if text.trim_start().starts_with('{') { vec![text] } else { yaml::documents(text) };
-    for document in documents {
-        let object = yaml::decode(document.as_bytes())
-            .map_err(|error| Error::Usage(format!("error parsing {source}: {error}")))?;
+/// The text at a URL of some web server.
+async fn download(url: &str) -> Result<String> {
+    let failed = |why: String| Error::Usage(format!("unable to read URL \"{url}\", {why}"));
+    let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let mut root = uri.into_parts();
+    root.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    let root = http::Uri::from_parts(root).map_err(|error| failed(error.to_string()))?;
+    let client = kube::Client::try_from(kube::Config::new(root)).map_err(|error| failed(error.to_string()))?;
+    let request = http::Request::get(path).body(Body::empty()).map_err(|error| failed(error.to_string()))?;
+    let response = client.send(request).await.map_err(|error| failed(error.to_string()))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(failed(format!("server reported {status}, status code={}", status.as_u16())));
+    }
+    let body = response.into_body().collect().await.map_err(|error| failed(error.to_string()))?;
+    String::from_utf8(body.to_bytes().into()).map_err(|error| failed(error.to_string()))
+}
+
+fn parse(source: &str, text: &str, into: &mut Manifests) -> Result<()> {
+    if text.trim_start().starts_with('{') {
+        for object in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+            flatten(source, object.map_err(|error| unreadable(source, &error))?, into);
+        }
+        return Ok(());
+    }
+    for document in yaml::documents(text) {
+        let object = yaml::decode(document.as_bytes()).map_err(|error| unreadable(source, &error))?;
         if !object.is_null() {
-            flatten(source, object, into)?;
+            flatten(source, object, into);
         }
     }
     Ok(())
 }
 
-fn flatten(source: &str, mut object: Value, into: &mut Vec<Manifest>) -> Result<()> {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    if kind.is_empty() {
-        return usage(format!("error validating \"{source}\": error validating data: kind not set"));
+fn unreadable(source: &str, why: &dyn std::fmt::Display) -> Error {
+    Error::Usage(format!("error parsing {source}: {why}"))
+}
+
+/// One object, or each of a list.
+fn flatten(source: &str, mut object: Value, into: &mut Manifests) {
+    if object.text("kind").is_empty() {
+        let why = format!("Object 'Kind' is missing in '{}'", json::compact(&object));
+        into.failed.push(Error::Usage(format!("unable to decode \"{source}\": {why}")));
+        return;
     }
-    if object["apiVersion"].as_str().is_none_or(str::is_empty) {
-        return usage(format!("error validating \"{source}\": error validating data: apiVersion not set"));
+    let listed = object.text("kind").ends_with("List") && object["items"].is_array();
+    if !listed {
+        into.read.push(Manifest { source: source.to_owned(), object });
+        return;
     }
-    match object.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) if object["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
-            items.into_iter().try_for_each(|item| flatten(source, item, into))
-        }
-        taken => {
-            if let Some(taken) = taken {
-                object["items"] = taken;
-            }
-            into.push(Manifest { source: source.to_owned(), object });
-            Ok(())
+    if let Value::Array(items) = object["items"].take() {
+        for item in items {
+            flatten(source, item, into);
         }
     }
 }
@@ -93,29 +140,36 @@ fn flatten(source: &str, mut object: Value, into: &mut Vec<Manifest>) -> Result<
 mod tests {
     use super::*;
 
+    fn names(manifests: &Manifests) -> Vec<&str> {
+        manifests.read.iter().map(|manifest| crate::fields::name(&manifest.object)).collect()
+    }
+
     #[test]
     fn documents_and_lists_become_objects() {
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\n# only a comment\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: b}}\n";
-        let mut manifests = Vec::new();
+        let mut manifests = Manifests::default();
         parse("x", text, &mut manifests).unwrap();
-        let names: Vec<_> = manifests.iter().map(|m| m.object["metadata"]["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["a", "b"]);
+        let json = r#"{"kind": "Pod", "metadata": {"name": "c"}} {"kind": "Pod", "metadata": {"name": "d"}}"#;
+        parse("y", json, &mut manifests).unwrap();
+        assert_eq!(names(&manifests), ["a", "b", "c", "d"]);
     }
 
     #[test]
     fn an_object_has_a_kind() {
-        assert!(parse("x", "apiVersion: v1\n", &mut Vec::new()).unwrap_err().to_string().contains("kind not set"));
+        let mut manifests = Manifests::default();
+        parse("x", "apiVersion: v1\n", &mut manifests).unwrap();
+        let error = manifests.failed.remove(0).to_string();
+        assert_eq!(error, "unable to decode \"x\": Object 'Kind' is missing in '{\"apiVersion\":\"v1\"}'");
     }
 
     #[test]
     fn a_directory_gives_its_manifests_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        for (file, name) in [("b.yaml", "b"), ("a.json", "a"), ("c.txt", "c")] {
-            let text = format!("{{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {{\"name\": \"{name}\"}}}}");
-            std::fs::write(dir.path().join(file), text).unwrap();
+        for file in ["b.yaml", "a.json", "c.txt"] {
+            std::fs::write(dir.path().join(file), "{}").unwrap();
         }
-        let found = read(&[dir.path().display().to_string()], false).unwrap();
-        let names: Vec<_> = found.iter().map(|m| m.object["metadata"]["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["a", "b"]);
+        let found = expand(dir.path(), false).unwrap();
+        assert_eq!(found, [dir.path().join("a.json"), dir.path().join("b.yaml")]);
+        assert!(expand(&dir.path().join("none"), false).is_err());
     }
 }

@@ -4,12 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 
-use crate::commands::{apply, config, create, delete, exec, get, logs, port_forward, rollout, scale, version, wait};
+use crate::commands::{
+    annotate, api_resources, api_versions, apply, attach, config, create, delete, describe, exec, get, label, logs,
+    port_forward, rollout, scale, version, wait,
+};
+use crate::error::{Error, Result};
+use crate::flags::text_duration;
 
 /// kubectl controls the Kubernetes cluster manager.
 #[derive(Debug, Parser)]
-#[command(name = "kubectl")]
+#[command(name = "kubectl", disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
     pub globals: Globals,
@@ -38,10 +44,85 @@ pub struct Globals {
     /// The namespace scope for this request
     #[arg(long, short, global = true)]
     pub namespace: Option<String>,
+    /// Bearer token for authentication to the API server
+    #[arg(long, global = true)]
+    pub token: Option<String>,
+    /// Username for basic authentication to the API server
+    #[arg(long, global = true)]
+    pub username: Option<String>,
+    /// Password for basic authentication to the API server
+    #[arg(long, global = true)]
+    pub password: Option<String>,
+    /// Username to impersonate for the operation
+    #[arg(long = "as", global = true)]
+    pub as_user: Option<String>,
+    /// Group to impersonate for the operation, this flag can be repeated
+    #[arg(long, global = true)]
+    pub as_group: Vec<String>,
+    /// UID to impersonate for the operation
+    #[arg(long, global = true)]
+    pub as_uid: Option<String>,
+    /// Path to a cert file for the certificate authority
+    #[arg(long, global = true)]
+    pub certificate_authority: Option<String>,
+    /// Path to a client certificate file for TLS
+    #[arg(long, global = true)]
+    pub client_certificate: Option<String>,
+    /// Path to a client key file for TLS
+    #[arg(long, global = true)]
+    pub client_key: Option<String>,
+    /// Server name to use for server certificate validation
+    #[arg(long, global = true)]
+    pub tls_server_name: Option<String>,
+    /// The server's certificate is not checked for validity
+    #[arg(long, global = true)]
+    pub insecure_skip_tls_verify: bool,
+    /// The length of time to wait before giving up on a single server request
+    #[arg(long, global = true, value_parser = text_duration)]
+    pub request_timeout: Option<SignedDuration>,
+    /// Default cache directory
+    #[arg(long, global = true)]
+    pub cache_dir: Option<PathBuf>,
+    /// Treat warnings received from the server as errors
+    #[arg(long, global = true)]
+    pub warnings_as_errors: bool,
+}
+
+impl Globals {
+    /// How long one request may take; `None` for as long as it takes.
+    ///
+    /// # Errors
+    /// A time that is negative.
+    pub fn timeout(&self) -> Result<Option<Duration>> {
+        match self.request_timeout.filter(|timeout| !timeout.is_zero()) {
+            None => Ok(None),
+            Some(timeout) => Duration::try_from(timeout)
+                .map(Some)
+                .map_err(|_| Error::Usage(format!("invalid request timeout {timeout:?}"))),
+        }
+    }
+}
+
+/// Where objects are read from.
+#[derive(Debug, Args, Default, Clone)]
+pub struct Files {
+    /// Files or directories with the objects, or - for standard input
+    #[arg(long, short, value_delimiter = ',')]
+    pub filename: Vec<String>,
+    /// Process the directories of -f with all that is below them
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+}
+
+impl Files {
+    /// Whether none was named.
+    pub fn is_empty(&self) -> bool {
+        self.filename.is_empty()
+    }
 }
 
 /// Which objects a command is about.
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, Clone)]
 pub struct Selection {
     /// TYPE NAME..., TYPE/NAME...
     pub arguments: Vec<String>,
@@ -54,80 +135,113 @@ pub struct Selection {
     /// All namespaces
     #[arg(long, short = 'A')]
     pub all_namespaces: bool,
-    /// Files or directories with the objects, or - for standard input
-    #[arg(long, short, value_delimiter = ',')]
-    pub filename: Vec<String>,
-    /// Process the directories of -f with all that is below them
-    #[arg(long, short = 'R')]
-    pub recursive: bool,
+    /// Return large lists in chunks rather than all at once; 0 is all at once
+    #[arg(long, default_value_t = crate::api::CHUNK)]
+    pub chunk_size: u64,
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// Whether a change is made, and if not, by whom it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DryRun {
+    #[default]
+    None,
+    Client,
+    Server,
+}
+
+impl DryRun {
+    /// Reads `--dry-run`.
+    ///
+    /// # Errors
+    /// What is none of its values.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "client" => Ok(Self::Client),
+            "server" => Ok(Self::Server),
+            other => Err(format!("invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\".")),
+        }
+    }
+
+    /// What the request says of it.
+    pub fn query(self) -> &'static str {
+        if self == Self::Server { "All" } else { "" }
+    }
+
+    /// What messages add to the verb.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Client => " (dry run)",
+            Self::Server => " (server dry run)",
+        }
+    }
+}
+
+/// Flags of commands that change objects.
+#[derive(Debug, Args, Default, Clone)]
+pub struct Changing {
+    /// none, client or server: whether the change is made
+    #[arg(long, default_value = "none", value_parser = DryRun::parse)]
+    pub dry_run: DryRun,
+    /// json, yaml, name or a jsonpath: the object as it is then
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    pub output: String,
+    /// Template to use with -o
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub template: String,
+    /// Keep metadata.managedFields
+    #[arg(long)]
+    pub show_managed_fields: bool,
 }
 
 /// The commands that there are.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Display one or many resources
-    Get(get::Options),
     /// Create a resource from a file or from stdin
     Create(create::Options),
-    /// Apply a configuration to a resource by file name or stdin
-    Apply(apply::Options),
+    /// Display one or many resources
+    Get(get::Options),
     /// Delete resources by file names, stdin, resources and names, or by resources and label selector
     Delete(delete::Options),
-    /// Set a new size for a deployment, replica set, or replication controller
-    Scale(scale::Options),
     /// Manage the rollout of a resource
     Rollout(rollout::Options),
-    /// Wait for a specific condition on one or many resources
-    Wait(wait::Options),
+    /// Set a new size for a deployment, replica set, or replication controller
+    Scale(scale::Options),
+    /// Show details of a specific resource or group of resources
+    Describe(describe::Options),
     /// Print the logs for a container in a pod
     Logs(logs::Options),
+    /// Attach to a running container
+    Attach(attach::Options),
     /// Execute a command in a container
     Exec(exec::Options),
     /// Forward one or more local ports to a pod
     PortForward(port_forward::Options),
+    /// Apply a configuration to a resource by file name or stdin
+    Apply(apply::Options),
+    /// Wait for a specific condition on one or many resources
+    Wait(wait::Options),
+    /// Update the labels on a resource
+    Label(label::Options),
+    /// Update the annotations on a resource
+    Annotate(annotate::Options),
+    /// Print the supported API resources on the server
+    ApiResources(api_resources::Options),
+    /// Print the supported API versions on the server, in the form of "group/version"
+    ApiVersions(api_versions::Options),
     /// Modify kubeconfig files
     Config(config::Options),
     /// Print the client and server version information
     Version(version::Options),
 }
 
-/// A duration as Go writes it: `30s`, `1m30s`, `500ms`, `2h`; a bare number is in seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("invalid duration \"{text}\"");
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds.abs()).map_err(|_| wrong());
-    }
-    let (mut total, mut rest) = (0.0, text);
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let unit = rest[number..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| number + end);
-        let factor = match &rest[number..unit] {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        total += factor * rest[..number].parse::<f64>().map_err(|_| wrong())?;
-        rest = &rest[unit..];
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_gos() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
-        assert!(duration("5x").is_err());
-    }
-
     #[test]
     fn the_flags_do_not_clash() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        crate::flags::command().debug_assert();
     }
 }

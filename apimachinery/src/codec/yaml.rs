@@ -1,11 +1,17 @@
 //! YAML as Kubernetes reads and writes it: YAML 1.1 scalars (`yes`, `on`, `0644`), anchors and merge keys on the way
-//! in; sorted keys, lists at their key's indentation and quotes only where needed on the way out.
+//! in; sorted keys, lists at their key's indentation, quotes only where needed and long lines folded on the way out.
+
+mod scalar;
+mod style;
+
+use std::cmp::Ordering;
 
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use super::DecodeError;
 use super::typed::{At, Untyped};
+use style::Style;
 
 /// Reads one document. Of a key that appears twice the last value is kept.
 ///
@@ -92,13 +98,15 @@ fn indent(out: &mut String, depth: usize) {
 }
 
 fn write_map(out: &mut String, map: &serde_json::Map<String, Value>, depth: usize) {
-    for (place, (key, value)) in map.iter().enumerate() {
+    let mut keys: Vec<&String> = map.keys().collect();
+    keys.sort_by(|a, b| natural_order(a, b));
+    for (place, key) in keys.into_iter().enumerate() {
         if place > 0 {
             indent(out, depth);
         }
         write_text(out, key, None);
         out.push(':');
-        write_after_key(out, value, depth);
+        write_after_key(out, &map[key], depth);
     }
 }
 
@@ -147,146 +155,37 @@ fn write_scalar(out: &mut String, value: &Value, depth: usize) {
     }
 }
 
-/// Writes a string; `block` is the indentation of what it belongs to, where a block of lines may stand.
+/// Writes a string; `block` is the indentation of what it belongs to, where it may take several lines.
 fn write_text(out: &mut String, text: &str, block: Option<usize>) {
-    match style_of(text, block.is_some()) {
-        Style::Plain => out.push_str(text),
-        Style::Single => {
-            out.push('\'');
-            out.push_str(&text.replace('\'', "''"));
-            out.push('\'');
-        }
-        Style::Double => write_double_quoted(out, text),
-        Style::Literal => write_literal(out, text, block.unwrap_or_default()),
+    let lines = block.map(|depth| depth + 2);
+    match style::of(text, block.is_some()) {
+        Style::Plain => scalar::plain(out, text, lines),
+        Style::Single => scalar::single_quoted(out, text, lines),
+        Style::Double => scalar::double_quoted(out, text, lines),
+        Style::Literal => scalar::literal(out, text, lines.unwrap_or_default()),
     }
 }
 
-enum Style {
-    Plain,
-    Single,
-    Double,
-    Literal,
-}
-
-fn style_of(text: &str, block_allowed: bool) -> Style {
-    if text.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || c == '\u{feff}' || c == '\u{85}') {
-        return Style::Double;
+/// Numbers within keys are ordered by their size, and letters come after everything else.
+fn natural_order(a: &str, b: &str) -> Ordering {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let Some(at) = a.iter().zip(&b).position(|(a, b)| a != b) else { return a.len().cmp(&b.len()) };
+    match (a[at].is_alphabetic(), b[at].is_alphabetic()) {
+        (true, true) => return a[at].cmp(&b[at]),
+        (true, false) => return Ordering::Greater,
+        (false, true) => return Ordering::Less,
+        (false, false) => {}
     }
-    if text.contains('\n') {
-        let blank_ends = text.starts_with([' ', '\n', '\t']) || text.contains(" \n") || text.ends_with(' ');
-        return if block_allowed && !blank_ends { Style::Literal } else { Style::Double };
-    }
-    if is_typed(text) {
-        return Style::Double;
-    }
-    if is_plain(text) { Style::Plain } else { Style::Single }
-}
-
-/// Whether the text without quotes would be read as something other than a string.
-fn is_typed(text: &str) -> bool {
-    const WORDS: [&str; 13] = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", ".nan", "<<"];
-    let lower = text.to_ascii_lowercase();
-    if WORDS.contains(&lower.as_str()) || matches!(lower.trim_start_matches(['+', '-']), ".inf") {
-        return true;
-    }
-    let Some(first) = text.bytes().next() else { return true };
-    if !first.is_ascii_digit() && !matches!(first, b'+' | b'-' | b'.') {
-        return false;
-    }
-    is_number(text) || is_base60(text) || is_date(text)
-}
-
-fn is_number(text: &str) -> bool {
-    let plain = text.replace('_', "");
-    let unsigned = plain.trim_start_matches(['+', '-']);
-    if plain.len() - unsigned.len() > 1 || unsigned.is_empty() {
-        return false;
-    }
-    let radix = |prefix: &str, radix: u32| {
-        unsigned
-            .strip_prefix(prefix)
-            .is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix)))
+    // A zero counts only behind another digit.
+    let zero = a[at] == '0' || b[at] == '0';
+    let before = a[..at].iter().rev().take_while(|c| c.is_ascii_digit());
+    let lead = u64::from(zero && before.clone().any(|c| *c != '0'));
+    let number = |text: &[char]| {
+        let digits = text[at..].iter().map_while(|c| c.to_digit(10));
+        let count = digits.clone().count();
+        (digits.fold(lead, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit))), count)
     };
-    if radix("0x", 16) || radix("0o", 8) || radix("0b", 2) {
-        return true;
-    }
-    let shaped = unsigned.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
-    shaped && unsigned.parse::<f64>().is_ok()
-}
-
-/// YAML 1.1 reads `1:30` as a number of sixtieths.
-fn is_base60(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let mut parts = unsigned.split(':');
-    let first = parts.next().unwrap_or_default();
-    let rest: Vec<&str> = parts.collect();
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit() || b == b'_');
-    digits(first)
-        && !rest.is_empty()
-        && rest.iter().all(|part| {
-            matches!(part.len(), 1 | 2) && digits(part) && part.as_bytes()[0] < b'6' + u8::from(part.len() == 1) * 4
-        })
-}
-
-/// `2006-01-02`, or that with a time.
-fn is_date(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let date = bytes.len() >= 8 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-';
-    date && (crate::time::Moment::parse(text).is_some()
-        || crate::time::Moment::parse(&format!("{text}T00:00:00Z")).is_some()
-        || crate::time::Moment::parse(&text.replacen(' ', "T", 1)).is_some())
-}
-
-fn is_plain(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let (first, last) = (bytes[0], bytes[bytes.len() - 1]);
-    if first == b' ' || last == b' ' || text.contains('\t') {
-        return false;
-    }
-    if text.starts_with("---") || text.starts_with("...") {
-        return false;
-    }
-    let indicator = b"#,[]{}&*!|>'\"%@`".contains(&first);
-    let dash = b"-?:".contains(&first) && (bytes.len() == 1 || bytes[1] == b' ');
-    if indicator || dash || last == b':' {
-        return false;
-    }
-    !text.contains(": ") && !text.contains(" #")
-}
-
-fn write_literal(out: &mut String, text: &str, depth: usize) {
-    let body = text.strip_suffix('\n').unwrap_or(text);
-    let chomp = match () {
-        () if !text.ends_with('\n') => "|-",
-        () if text.ends_with("\n\n") => "|+",
-        () => "|",
-    };
-    out.push_str(chomp);
-    for line in body.split('\n') {
-        out.push('\n');
-        if !line.is_empty() {
-            indent(out, depth + 2);
-            out.push_str(line);
-        }
-    }
-}
-
-fn write_double_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            '\0' => out.push_str("\\0"),
-            c if u32::from(c) < 0x100 && c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            '\u{feff}' => out.push_str("\\uFEFF"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    number(&a).cmp(&number(&b)).then(a[at].cmp(&b[at]))
 }
 
 #[cfg(test)]
@@ -323,6 +222,25 @@ mod tests {
     #[test]
     fn streams_are_cut_into_documents() {
         assert_eq!(documents("---\na: 1\n---\n# nothing\n---\nb: 2\n"), ["a: 1\n", "b: 2\n"]);
+    }
+
+    #[test]
+    fn keys_are_in_their_natural_order() {
+        let value = json!({"a10": 1, "a2": 1, "a": 1, "aB": 1, "a_b": 1, "ab": 1, "a01": 1, "1": 1});
+        let text = encode(&value);
+        let keys: Vec<&str> = text.lines().filter_map(|line| line.split_once(':')).map(|(key, _)| key).collect();
+        assert_eq!(keys, ["\"1\"", "a", "a_b", "a01", "a2", "a10", "aB", "ab"]);
+    }
+
+    #[test]
+    fn long_lines_are_folded_at_blanks() {
+        let long = "word ".repeat(25).trim_end().to_owned();
+        let value = json!({"a": long, "b": format!("x: {long}"), "c": format!("\t{long}"), "l": [long]});
+        let text = encode(&value);
+        let first = "word ".repeat(16);
+        assert!(text.starts_with(&format!("a: {}\n  word", first.trim_end())), "{text}");
+        assert!(text.contains("\nb: 'x: word") && text.contains("\nc: \"\\tword"), "{text}");
+        assert_eq!(decode(text.as_bytes()).expect(&text), value, "{text}");
     }
 
     #[test]

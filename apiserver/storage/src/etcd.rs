@@ -81,6 +81,11 @@ impl Etcd {
         Etcd { client, kv, leases: Arc::default() }
     }
 
+    /// The client itself, for compaction.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     pub fn watch_client(&self) -> WatchClient {
         self.client.watch_client().max_decoding_message_size(ANSWER_LIMIT)
     }

@@ -206,7 +206,7 @@ mod tests {
             [&b""[..], b"{", b"{\"", b"{\"metadata", b"{\"metadata\":", b"{\"metadata\":{\"labels\":{", b"\"\\"]
         {
             assert_eq!(outline(bytes), None);
-            assert_eq!(value(bytes, &["metadata", "labels"]), None);
+            assert_eq!(range(bytes, &["metadata", "labels"]), None);
         }
     }
 }

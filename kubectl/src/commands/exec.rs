@@ -1,99 +1,120 @@
-//! `exec`: a command in a container, with its streams and its exit code.
-
-use std::io::Read;
+//! `exec`: a command in a container, with its streams, its terminal and its exit code.
 
 use clap::Args;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::AttachParams;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use jiff::SignedDuration;
 
-use crate::error::{Error, Result, usage};
+use super::pods;
+use super::processes::{Remote, Wanted, carry};
+use crate::error::{Error, Result, usage, wrong_call};
+use crate::fields;
+use crate::flags::{duration, limit};
+use crate::options::Files;
+use crate::resources;
 use crate::session::Session;
 use crate::streams::Streams;
+use crate::terminal::Terminal;
 
 #[derive(Debug, Args)]
 pub struct Options {
     /// POD or TYPE/NAME
-    target: String,
+    arguments: Vec<String>,
     /// The command and its arguments, after --
-    #[arg(last = true, required = true)]
+    #[arg(last = true)]
     command: Vec<String>,
     /// The container
-    #[arg(long, short)]
-    container: Option<String>,
-    /// Pass standard input to the container
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    container: String,
+    /// Pass stdin to the container
     #[arg(long, short = 'i')]
     stdin: bool,
+    /// Stdin is a TTY
+    #[arg(long, short)]
+    tty: bool,
+    /// Only print output from the remote session
+    #[arg(long, short)]
+    quiet: bool,
+    /// How long to wait for a pod
+    #[arg(long, value_parser = duration, default_value = "1m")]
+    pod_running_timeout: SignedDuration,
+    #[command(flatten)]
+    files: Files,
 }
 
 pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
-    let pod = super::pod_of(session, &options.target).await?;
-    let pods: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
-    let mut params = AttachParams::default().stdin(options.stdin).stdout(true).stderr(true).tty(false);
-    if let Some(container) = options.container {
-        params = params.container(container);
-    }
-    let mut process = pods.exec(&pod, options.command, &params).await?;
-    if let Some(stdin) = process.stdin() {
-        tokio::spawn(feed(stdin));
-    }
-    let status = process.take_status();
-    let (stdout, stderr) = (process.stdout(), process.stderr());
-    let (out, err) = (&mut streams.out, &mut streams.err);
-    futures::try_join!(copy(stdout, out), copy(stderr, err))?;
-    let status = match status {
-        Some(status) => status.await,
-        None => None,
+    validate(&options)?;
+    let target = match options.arguments.first() {
+        Some(argument) => pods::target(session, argument).await?,
+        None => match resources::in_files(session, &options.files, "", streams).await?.found.pop() {
+            Some(found) => found.target,
+            None => return usage("no objects passed"),
+        },
     };
-    process.join().await.map_err(|error| Error::Usage(error.to_string()))?;
-    finish(status, streams)
+    let object = target.read(&session.client).await?;
+    let patience = limit(options.pod_running_timeout).unwrap_or_default();
+    let pod = pods::attachable(session, &object, patience).await?;
+    pods::need_running(&pod, "exec into")?;
+    let container = match options.container.as_str() {
+        "" => pods::default_container(&pod, options.quiet, &mut streams.err)?["name"].as_str().unwrap_or_default(),
+        named => named,
+    };
+    let (terminal, tty) = terminal(options.stdin, options.tty, options.quiet, streams)?;
+    let wanted = Wanted {
+        namespace: fields::namespace(&pod).to_owned(),
+        pod: fields::name(&pod).to_owned(),
+        container: container.to_owned(),
+        command: Some(options.command),
+        stdin: options.stdin,
+        tty,
+    };
+    let remote = Remote::open(&session.client, &wanted).await?;
+    let raw = terminal.map(|terminal| terminal.raw()).transpose()?;
+    let ended = carry(remote, streams).await;
+    drop(raw);
+    if let Err(error @ Error::Exit(_)) = &ended {
+        writeln!(streams.err, "{error}")?;
+    }
+    ended
 }
 
-/// Passes standard input on; at its end the writer is dropped, which tells the container.
-async fn feed(mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
-    let (sender, mut chunks) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
-    tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-        let mut buffer = vec![0; 8 * 1024];
-        loop {
-            let length = std::io::stdin().read(&mut buffer)?;
-            if length == 0 || sender.blocking_send(buffer[..length].to_vec()).is_err() {
-                return Ok(());
+fn validate(options: &Options) -> Result<()> {
+    if options.arguments.is_empty() && options.files.is_empty() {
+        return usage("pod, type/name or --filename must be specified");
+    }
+    if options.arguments.len() > 1 {
+        return wrong_call(
+            "kubectl exec",
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
+        );
+    }
+    if options.command.is_empty() {
+        return usage("you must specify at least one command for the container");
+    }
+    Ok(())
+}
+
+/// The terminal to make raw, and whether the process gets one, which it only does when our input is one.
+///
+/// # Errors
+/// When the stream of errors cannot be written.
+pub fn terminal(
+    stdin: bool,
+    tty: bool,
+    quiet: bool,
+    streams: &mut Streams,
+) -> Result<(Option<std::sync::Arc<dyn Terminal>>, bool)> {
+    if !tty {
+        return Ok((None, false));
+    }
+    if !stdin {
+        return Ok((None, true));
+    }
+    match &streams.terminal {
+        Some(terminal) => Ok((Some(terminal.clone()), true)),
+        None => {
+            if !quiet {
+                writeln!(streams.err, "Unable to use a TTY - input is not a terminal or the right kind of file")?;
             }
+            Ok((None, false))
         }
-    });
-    while let Some(chunk) = chunks.recv().await {
-        to.write_all(&chunk).await?;
-        to.flush().await?;
-    }
-    to.shutdown().await
-}
-
-async fn copy(from: Option<impl AsyncRead + Unpin>, to: &mut Box<dyn std::io::Write + Send>) -> Result<()> {
-    let Some(mut from) = from else { return Ok(()) };
-    let mut buffer = vec![0; 8 * 1024];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return Ok(());
-        }
-        to.write_all(&buffer[..length])?;
-        to.flush()?;
-    }
-}
-
-/// The exit code of the command is ours.
-fn finish(status: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>, streams: &mut Streams) -> Result<()> {
-    let Some(status) = status.filter(|status| status.status.as_deref() != Some("Success")) else {
-        return Ok(());
-    };
-    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
-    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
-    match code.and_then(|cause| cause.message.as_deref()?.parse::<u8>().ok()) {
-        Some(code) => {
-            writeln!(streams.err, "command terminated with exit code {code}")?;
-            Err(Error::Exit(code))
-        }
-        None => usage(format!("Internal error occurred: {}", status.message.unwrap_or_default())),
     }
 }

@@ -1,142 +1,125 @@
 //! `get`: one or many objects, as the server's table, whole, by name or by template; once or as they change.
 
+mod watch;
+
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::api::{self, Call};
-use crate::discovery::Resource;
+use crate::api::{Call, Client};
 use crate::error::{Error, Result, usage};
-use crate::manifests;
+use crate::fields::Fields;
 use crate::options::Selection;
 use crate::printers::jsonpath::Template;
-use crate::printers::{columns, table, tree};
+use crate::printers::output::{Output, Printer};
+use crate::printers::{columns, table};
+use crate::resources::{self, Query, Unnamed};
 use crate::session::Session;
 use crate::streams::Streams;
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+const WHAT: &str = "You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n";
 
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
     selection: Selection,
-    /// wide, yaml, json, name or jsonpath=TEMPLATE
-    #[arg(long, short)]
-    output: Option<String>,
+    /// wide, yaml, json, name, jsonpath=TEMPLATE, custom-columns=...
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    output: String,
+    /// Template to use with -o
+    #[arg(long, default_value = "", hide_default_value = true)]
+    template: String,
     /// After listing, watch for changes
     #[arg(long, short)]
     watch: bool,
     /// Watch for changes without listing first
     #[arg(long)]
     watch_only: bool,
+    /// Output watch event objects when --watch or --watch-only is used
+    #[arg(long)]
+    output_watch_events: bool,
     /// No headings
     #[arg(long)]
     no_headers: bool,
     /// Labels as the last column
     #[arg(long)]
     show_labels: bool,
+    /// Labels that are columns
+    #[arg(long, short = 'L', value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// Names with their kind
+    #[arg(long)]
+    show_kind: bool,
     /// Keep metadata.managedFields
     #[arg(long)]
     show_managed_fields: bool,
     /// Say nothing of objects that do not exist
     #[arg(long)]
     ignore_not_found: bool,
+    /// Sort by what a path leads to
+    #[arg(long, default_value = "", hide_default_value = true)]
+    sort_by: String,
+    /// The subresource to get
+    #[arg(long, default_value = "", hide_default_value = true)]
+    subresource: String,
     /// Print a path of the server as it is
     #[arg(long)]
     raw: Option<String>,
 }
 
-enum Output {
-    Table { wide: bool },
-    Yaml,
-    Json,
-    Name,
-    Template(Template),
-}
-
-/// One request: a collection or one object, and where.
-struct Query {
-    resource: Resource,
-    namespace: Option<String>,
-    name: Option<String>,
+/// What is asked for, and how it is shown.
+struct Plan {
+    queries: Vec<Query>,
+    output: Output,
+    sort: Option<Template>,
 }
 
 pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
     if let Some(path) = &options.raw {
-        let answer = api::get(&session.client, Call::get(path)).await?;
-        return Ok(writeln!(streams.out, "{answer}")?);
+        let answer = session.client.bytes(&Call::get(path).accept("application/json, */*")).await?;
+        return Ok(streams.out.write_all(&answer)?);
     }
-    let output = output(options.output.as_deref())?;
-    let queries = complete(&options, session).await?;
+    let plan = complete(&options, session, streams).await?;
     if options.watch || options.watch_only {
-        let [query] = queries.as_slice() else {
-            return usage("you may only specify a single resource type");
-        };
-        return watch(&options, &output, query, session, streams).await;
+        return watch::run(&options, plan, session, streams).await;
     }
-    match output {
-        Output::Table { wide } => tables(&options, wide, &queries, session, streams).await,
-        _ => objects(&options, &output, &queries, session, streams).await,
+    match plan.output {
+        Output::Table { wide } => tables(&options, &plan, wide, session, streams).await,
+        Output::Format(_) => objects(&options, plan, session, streams).await,
     }
 }
 
-fn output(text: Option<&str>) -> Result<Output> {
-    Ok(match text {
-        None => Output::Table { wide: false },
-        Some("wide") => Output::Table { wide: true },
-        Some("yaml") => Output::Yaml,
-        Some("json") => Output::Json,
-        Some("name") => Output::Name,
-        Some(text) => match text.strip_prefix("jsonpath=") {
-            Some(template) => {
-                Output::Template(Template::parse(template).map_err(|error| Error::Usage(error.to_string()))?)
-            }
-            None => {
-                return usage(format!(
-                    "unable to match a printer suitable for the output format \"{text}\", allowed formats are: json,jsonpath,name,wide,yaml"
-                ));
-            }
-        },
-    })
-}
-
-async fn complete(options: &Options, session: &mut Session) -> Result<Vec<Query>> {
-    let mut queries = Vec::new();
-    if !options.selection.filename.is_empty() {
-        for manifest in manifests::read(&options.selection.filename, options.selection.recursive)? {
-            let target = super::locate(session, &manifest).await?;
-            queries.push(Query {
-                resource: target.resource,
-                namespace: Some(target.namespace),
-                name: Some(target.name),
-            });
-        }
-        return Ok(queries);
+async fn complete(options: &Options, session: &mut Session, streams: &mut Streams) -> Result<Plan> {
+    let selection = &options.selection;
+    let output = Output::parse(&options.output, &options.template, !options.no_headers)?;
+    if selection.arguments.is_empty() && selection.files.is_empty() {
+        writeln!(streams.err, "{WHAT}")?;
+        return usage(
+            "Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).\nSee 'kubectl get -h' for help and examples",
+        );
     }
-    for (resource, names) in super::named(session, &options.selection.arguments).await? {
-        let all = options.selection.all_namespaces;
-        if all && !names.is_empty() {
-            return usage("a resource cannot be retrieved by name across all namespaces");
-        }
-        let namespace = (!all).then(|| session.namespace.clone());
-        if names.is_empty() {
-            queries.push(Query { resource, namespace, name: None });
-        } else {
-            queries.extend(names.into_iter().map(|name| Query {
-                resource: resource.clone(),
-                namespace: namespace.clone(),
-                name: Some(name),
-            }));
-        }
+    if options.output_watch_events && !options.watch && !options.watch_only {
+        return usage("--output-watch-events option can only be used with --watch or --watch-only");
     }
-    Ok(queries)
+    let sort = match options.sort_by.as_str() {
+        "" => None,
+        path => Some(Template::relaxed(path).map_err(|error| Error::Usage(error.to_string()))?),
+    };
+    let queries = resources::queries(session, selection, Unnamed::All, streams).await?;
+    Ok(Plan { queries, output, sort })
 }
 
 fn call(options: &Options, query: &Query) -> Call {
-    let call = Call::get(query.resource.path(query.namespace.as_deref(), query.name.as_deref()));
+    let mut path = query.resource.path(Some(&query.namespace), query.name.as_deref());
+    if !options.subresource.is_empty() {
+        path = format!("{path}/{}", options.subresource);
+    }
+    let call = Call::get(path);
     if query.name.is_some() {
         return call;
     }
-    call.query("labelSelector", &options.selection.selector).query("fieldSelector", &options.selection.field_selector)
+    let selection = &options.selection;
+    call.query("labelSelector", &selection.selector).query("fieldSelector", &selection.field_selector)
 }
 
 fn shown(options: &Options, wide: bool, query: &Query, prefix: bool) -> table::Shown {
@@ -145,60 +128,104 @@ fn shown(options: &Options, wide: bool, query: &Query, prefix: bool) -> table::S
         no_headers: options.no_headers,
         with_namespace: options.selection.all_namespaces && query.resource.namespaced,
         show_labels: options.show_labels,
-        prefix: prefix.then(|| query.resource.singular_with_group()),
+        label_columns: options.label_columns.clone(),
+        prefix: prefix.then(|| query.resource.kind_with_group()),
     }
 }
 
-async fn tables(
-    options: &Options,
-    wide: bool,
-    queries: &[Query],
-    session: &Session,
-    streams: &mut Streams,
-) -> Result<()> {
-    let many = queries.iter().any(|query| query.resource != queries[0].resource);
-    let (mut failed, mut merged) = (None, Vec::<(&Query, Value)>::new());
-    for query in queries {
-        let answer = match api::get(&session.client, call(options, query).accept(TABLE)).await {
-            Ok(answer) => answer,
-            Err(error) if options.ignore_not_found && error.is_not_found() => continue,
-            Err(error) => {
-                failed = keep_going(failed, error, streams)?;
-                continue;
-            }
-        };
-        match merged.last_mut().filter(|(last, _)| last.resource == query.resource) {
-            Some((_, table)) => append(table, answer),
-            None => merged.push((query, answer)),
+/// The rows of one type of resource.
+struct Rows<'a> {
+    query: &'a Query,
+    definitions: Value,
+    rows: Vec<Value>,
+}
+
+/// The server's tables: those of one type that follow one another become one.
+async fn tables(options: &Options, plan: &Plan, wide: bool, session: &Session, streams: &mut Streams) -> Result<()> {
+    let (mut failed, mut answered) = (Vec::new(), Vec::<Rows<'_>>::new());
+    for query in &plan.queries {
+        match one_table(options, plan, query, &session.client).await {
+            Ok(rows) => match answered.last_mut().filter(|last| last.query.resource == query.resource) {
+                Some(last) => last.rows.extend(rows.rows),
+                None => answered.push(rows),
+            },
+            Err(error) if options.ignore_not_found && error.is_not_found() => {}
+            Err(error) => failed.push(error),
         }
     }
-    merged.retain(|(_, table)| table["rows"].as_array().is_some_and(|rows| !rows.is_empty()));
-    for (index, (query, table)) in merged.iter().enumerate() {
-        let gap = if index == 0 { "" } else { "\n" };
-        write!(streams.out, "{gap}{}", table::print(table, &shown(options, wide, query, many)))?;
+    let prefix = options.show_kind || answered.iter().any(|rows| rows.query.resource != answered[0].query.resource);
+    let mut printed = false;
+    for Rows { query, definitions, mut rows } in answered {
+        if rows.is_empty() {
+            continue;
+        }
+        if let Some(template) = &plan.sort {
+            sort(&mut rows, template, "object");
+        }
+        let shown = shown(options, wide, query, prefix);
+        let text = table::lines(&table::columns(definitions.list(""), &shown), &rows, &shown, true);
+        let gap = if printed && !options.no_headers { "\n" } else { "" };
+        write!(streams.out, "{gap}{}", columns::align(&text, columns::TABLE))?;
+        printed = true;
     }
-    if merged.is_empty() && failed.is_none() && !options.ignore_not_found {
-        nothing(options, queries, session, streams)?;
+    if !printed && failed.is_empty() && !options.ignore_not_found {
+        nothing(options, &plan.queries, session, streams)?;
     }
-    failed.map_or(Ok(()), Err)
+    Error::all(failed)
 }
 
-/// Tells an error and goes on to the next object; the command fails in the end.
-fn keep_going(failed: Option<Error>, error: Error, streams: &mut Streams) -> Result<Option<Error>> {
-    if let Some(earlier) = failed {
-        writeln!(streams.err, "{earlier}")?;
+async fn one_table<'a>(options: &Options, plan: &Plan, query: &'a Query, client: &Client) -> Result<Rows<'a>> {
+    let mut call = call(options, query).accept(TABLE);
+    if plan.sort.is_some() {
+        call = call.query("includeObject", "Object");
     }
-    Ok(Some(error))
+    let mut rows = Rows { query, definitions: json!([]), rows: Vec::new() };
+    let limit = if query.name.is_none() { options.selection.chunk_size } else { 0 };
+    client
+        .pages(&call, limit, |mut page| {
+            if rows.definitions.list("").is_empty() {
+                rows.definitions = page["columnDefinitions"].take();
+            }
+            if let Value::Array(more) = page["rows"].take() {
+                rows.rows.extend(more);
+            }
+        })
+        .await?;
+    Ok(rows)
 }
 
-fn append(table: &mut Value, more: Value) {
-    if let (Some(rows), Some(more)) = (table["rows"].as_array_mut(), more["rows"].as_array()) {
-        rows.extend(more.iter().cloned());
+/// Orders values by what a path leads to in each, or in a field of each.
+fn sort(values: &mut [Value], template: &Template, field: &str) {
+    let key = |value: &Value| template.find(value.at(field)).ok().and_then(|found| found.first().map(|v| (*v).clone()));
+    values.sort_by_cached_key(|value| SortKey(key(value)));
+}
+
+/// Numbers by their size, texts by their characters, what is missing first.
+#[derive(PartialEq)]
+struct SortKey(Option<Value>);
+
+impl Eq for SortKey {}
+
+impl PartialOrd for SortKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SortKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        match (&self.0, &other.0) {
+            (Some(Value::Number(a)), Some(Value::Number(b))) => {
+                a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0))
+            }
+            (Some(Value::String(a)), Some(Value::String(b))) => a.cmp(b),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        }
     }
 }
 
 fn nothing(options: &Options, queries: &[Query], session: &Session, streams: &mut Streams) -> Result<()> {
-    let namespaced = queries.iter().any(|query| query.resource.namespaced);
+    let namespaced = queries.iter().all(|query| query.resource.namespaced);
     if namespaced && !options.selection.all_namespaces {
         writeln!(streams.err, "No resources found in {} namespace.", session.namespace)?;
     } else {
@@ -207,146 +234,64 @@ fn nothing(options: &Options, queries: &[Query], session: &Session, streams: &mu
     Ok(())
 }
 
-async fn objects(
-    options: &Options,
-    output: &Output,
-    queries: &[Query],
-    session: &Session,
-    streams: &mut Streams,
-) -> Result<()> {
-    let (mut found, mut failed) = (Vec::new(), None);
-    for query in queries {
-        match api::get(&session.client, call(options, query)).await {
-            Ok(answer) => found.extend(items(answer, query)),
+/// Whole objects: one that was named alone as it is, others as a list.
+async fn objects(options: &Options, plan: Plan, session: &Session, streams: &mut Streams) -> Result<()> {
+    let Output::Format(format) = plan.output else { return Ok(()) };
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for query in &plan.queries {
+        match fetch(options, query, &session.client).await {
+            Ok(objects) => found.extend(objects),
             Err(error) if options.ignore_not_found && error.is_not_found() => {}
-            Err(error) => failed = keep_going(failed, error, streams)?,
+            Err(error) => failed.push(error),
         }
     }
-    let single = matches!(queries, [Query { name: Some(_), .. }]);
-    if let Output::Name = output {
-        for (query, object) in &found {
-            writeln!(streams.out, "{}", title(query, object))?;
-        }
-    } else if !(single && found.is_empty()) {
-        let mut found: Vec<Value> = found.into_iter().map(|(_, object)| object).collect();
-        let value = if single {
-            found.remove(0)
-        } else {
-            json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": found})
-        };
-        write_object(options, output, &value, streams)?;
+    let single = matches!(plan.queries.as_slice(), [Query { name: Some(_), .. }]);
+    if found.is_empty() && (single || options.ignore_not_found || !failed.is_empty()) {
+        return Error::all(failed);
     }
-    failed.map_or(Ok(()), Err)
+    if let Some(template) = &plan.sort {
+        sort(&mut found, template, "");
+    }
+    let value = if single {
+        found.remove(0)
+    } else {
+        json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": found})
+    };
+    let text = Printer::new(format, options.show_managed_fields).print(value);
+    match text {
+        Ok(text) => write!(streams.out, "{text}")?,
+        Err(error) if failed.is_empty() => return Err(error),
+        Err(error) => failed.push(error),
+    }
+    Error::all(failed)
 }
 
-/// The objects of an answer; those of a list get their kind, which lists leave out.
-fn items(mut answer: Value, query: &Query) -> Vec<(&Query, Value)> {
+/// The objects of a query; those of a list get their kind, which lists leave out.
+async fn fetch(options: &Options, query: &Query, client: &Client) -> Result<Vec<Value>> {
+    let call = call(options, query);
     if query.name.is_some() {
-        return vec![(query, answer)];
+        return Ok(vec![client.json(&call).await?]);
     }
-    let Some(Value::Array(items)) = answer.get_mut("items").map(Value::take) else {
-        return Vec::new();
-    };
-    let typed = |mut item: Value| {
-        item["apiVersion"] = query.resource.api_version().into();
-        item["kind"] = query.resource.kind.clone().into();
-        (query, item)
-    };
-    items.into_iter().map(typed).collect()
+    let mut objects = client.list(&call, options.selection.chunk_size).await?;
+    for object in &mut objects {
+        object["apiVersion"] = query.resource.api_version().into();
+        object["kind"] = query.resource.kind.clone().into();
+    }
+    Ok(objects)
 }
 
-fn title(query: &Query, object: &Value) -> String {
-    format!("{}/{}", query.resource.singular_with_group(), object["metadata"]["name"].as_str().unwrap_or_default())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn write_object(options: &Options, output: &Output, value: &Value, streams: &mut Streams) -> Result<()> {
-    let value = tree::tidy(value, options.show_managed_fields);
-    let text = match output {
-        Output::Json => tree::json(&value),
-        Output::Template(template) => template.render(&value),
-        _ => tree::yaml(&value),
-    };
-    Ok(write!(streams.out, "{text}")?)
-}
-
-async fn watch(
-    options: &Options,
-    output: &Output,
-    query: &Query,
-    session: &Session,
-    streams: &mut Streams,
-) -> Result<()> {
-    let accept = if matches!(output, Output::Table { .. }) { TABLE } else { "application/json" };
-    // One object is watched as a collection of one.
-    let selector = match &query.name {
-        Some(name) => format!("metadata.name={name}"),
-        None => options.selection.field_selector.clone(),
-    };
-    let request = || {
-        Call::get(query.resource.path(query.namespace.as_deref(), None))
-            .accept(accept)
-            .query("labelSelector", &options.selection.selector)
-            .query("fieldSelector", &selector)
-    };
-    let list = api::get(&session.client, request()).await?;
-    let mut printing = Printing { options, output, query, columns: None, header: true };
-    if !options.watch_only {
-        printing.list(&list, streams)?;
-    }
-    let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    let call = request().query("watch", "true").query("resourceVersion", version);
-    let mut events = api::stream(&session.client, call).await?;
-    while let Some(event) = api::next_event(&mut events).await? {
-        match event["type"].as_str() {
-            Some("ERROR") => return usage(event["object"]["message"].as_str().unwrap_or("watch failed")),
-            Some("BOOKMARK") => {}
-            _ => printing.one(&event["object"], streams)?,
-        }
-        streams.out.flush()?;
-    }
-    Ok(())
-}
-
-struct Printing<'a> {
-    options: &'a Options,
-    output: &'a Output,
-    query: &'a Query,
-    columns: Option<Vec<(usize, String)>>,
-    header: bool,
-}
-
-impl Printing<'_> {
-    fn list(&mut self, list: &Value, streams: &mut Streams) -> Result<()> {
-        if matches!(self.output, Output::Table { .. }) {
-            if list["rows"].as_array().is_some_and(|rows| !rows.is_empty()) {
-                self.one(list, streams)?;
-            }
-        } else {
-            for item in list["items"].as_array().into_iter().flatten() {
-                self.one(item, streams)?;
-            }
-        }
-        Ok(streams.out.flush()?)
-    }
-
-    fn one(&mut self, object: &Value, streams: &mut Streams) -> Result<()> {
-        match self.output {
-            Output::Table { wide } => self.rows(object, *wide, streams),
-            Output::Name => Ok(writeln!(streams.out, "{}", title(self.query, object))?),
-            _ => write_object(self.options, self.output, object, streams),
-        }
-    }
-
-    fn rows(&mut self, table: &Value, wide: bool, streams: &mut Streams) -> Result<()> {
-        let shown = shown(self.options, wide, self.query, false);
-        if let Some(definitions) = table["columnDefinitions"].as_array().filter(|list| !list.is_empty()) {
-            self.columns = Some(table::columns(definitions, &shown));
-        }
-        let (Some(columns), Some(rows)) = (&self.columns, table["rows"].as_array()) else {
-            return Ok(());
-        };
-        let text = table::lines(columns, rows, &shown, self.header);
-        self.header = false;
-        Ok(write!(streams.out, "{}", columns::align(&text, columns::TABLE))?)
+    #[test]
+    fn sorting_knows_numbers_from_texts() {
+        let template = Template::relaxed(".n").unwrap();
+        let mut numbers = [json!({"n": 10}), json!({"n": 9}), json!({})];
+        sort(&mut numbers, &template, "");
+        assert_eq!(numbers, [json!({}), json!({"n": 9}), json!({"n": 10})]);
+        let mut texts = [json!({"o": {"n": "9"}}), json!({"o": {"n": "10"}})];
+        sort(&mut texts, &template, "o");
+        assert_eq!(texts[0]["o"]["n"], "10");
     }
 }

@@ -1,21 +1,27 @@
-//! `rollout`: watch, list, undo and restart the roll-outs of deployments, daemon sets and stateful sets.
+//! `rollout`: watch, list, undo, restart, pause and resume the roll-outs of deployments, daemon sets and stateful sets.
 
+mod history;
 mod progress;
-
-use std::time::Duration;
+mod undo;
 
 use clap::{Args, Subcommand};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::api::{self, Call, Target};
+use crate::api::{self, Call};
 use crate::error::{Error, Result, usage};
-use crate::options::{Selection, duration};
-use crate::printers::columns;
+use crate::fields::Fields;
+use crate::flags::{duration, limit, truth, whole};
+use crate::options::{DryRun, Selection};
+use crate::printers::output::{Format, Printer};
+use crate::resources::{self, Found, Target, Unnamed};
 use crate::session::Session;
 use crate::streams::Streams;
+use crate::wait;
 use progress::{Progress, progress};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
+const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -23,51 +29,146 @@ pub struct Options {
     command: Command,
 }
 
+/// How a change is shown.
+#[derive(Debug, Args)]
+struct Shown {
+    /// json, yaml, name or a jsonpath: the object as it is then
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    output: String,
+    /// Template to use with -o
+    #[arg(long, default_value = "", hide_default_value = true)]
+    template: String,
+    /// Keep metadata.managedFields
+    #[arg(long)]
+    show_managed_fields: bool,
+    /// The manager of the fields
+    #[arg(long, default_value = "kubectl-rollout")]
+    field_manager: String,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the status of the rollout
-    Status {
-        #[command(flatten)]
-        selection: Selection,
-        /// Watch until it is done
-        #[arg(long, short, default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set, require_equals = true)]
-        watch: bool,
-        /// How long to watch; 0 is for ever
-        #[arg(long, value_parser = duration, default_value = "0s")]
-        timeout: Duration,
-    },
-    /// View the revisions of a deployment
+    /// View rollout history
     History {
         #[command(flatten)]
         selection: Selection,
+        /// The details of one revision
+        #[arg(long, value_parser = whole, default_value_t = 0)]
+        revision: i64,
     },
-    /// Undo a previous rollout of a deployment
-    Undo {
+    /// Mark the provided resource as paused
+    Pause {
         #[command(flatten)]
         selection: Selection,
-        /// The revision to go back to; 0 is the previous one
-        #[arg(long, default_value_t = 0)]
-        to_revision: i64,
+        #[command(flatten)]
+        shown: Shown,
     },
     /// Restart a resource
     Restart {
         #[command(flatten)]
         selection: Selection,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Resume a paused resource
+    Resume {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Show the status of the rollout
+    Status {
+        #[command(flatten)]
+        selection: Selection,
+        /// Watch until it is done
+        #[arg(long, short, default_value = "true", num_args = 0..=1, default_missing_value = "true",
+            action = clap::ArgAction::Set, require_equals = true, value_parser = clap::builder::ValueParser::new(truth))]
+        watch: bool,
+        /// The revision whose status is wanted; 0 is the latest
+        #[arg(long, value_parser = whole, default_value_t = 0)]
+        revision: i64,
+        /// How long to watch; 0 is for ever
+        #[arg(long, value_parser = duration, default_value = "0s")]
+        timeout: SignedDuration,
+    },
+    /// Undo a previous rollout
+    Undo {
+        #[command(flatten)]
+        selection: Selection,
+        /// The revision to go back to; 0 is the previous one
+        #[arg(long, value_parser = whole, default_value_t = 0)]
+        to_revision: i64,
+        /// none, client or server: whether anything is undone
+        #[arg(long, default_value = "none", value_parser = DryRun::parse)]
+        dry_run: DryRun,
     },
 }
 
-pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
-    let (Command::Status { selection, .. }
-    | Command::History { selection }
-    | Command::Undo { selection, .. }
-    | Command::Restart { selection }) = &options.command;
-    for target in super::targets(session, selection, false).await? {
-        match &options.command {
-            Command::Status { watch, timeout, .. } => status(&target, *watch, *timeout, session, streams).await?,
-            Command::History { .. } => history(&target, session, streams).await?,
-            Command::Undo { to_revision, .. } => undo(&target, *to_revision, session, streams).await?,
-            Command::Restart { .. } => restart(&target, session, streams).await?,
+impl Command {
+    fn selection(&self) -> &Selection {
+        match self {
+            Self::History { selection, .. }
+            | Self::Pause { selection, .. }
+            | Self::Restart { selection, .. }
+            | Self::Resume { selection, .. }
+            | Self::Status { selection, .. }
+            | Self::Undo { selection, .. } => selection,
         }
+    }
+}
+
+pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
+    let selection = options.command.selection();
+    if selection.arguments.is_empty() && selection.files.is_empty() {
+        return usage("required resource not specified");
+    }
+    let mut printer = match &options.command {
+        Command::Pause { shown, .. } | Command::Resume { shown, .. } | Command::Restart { shown, .. } => {
+            Format::of_objects(&shown.output, &shown.template)?
+                .map(|format| Printer::new(format, shown.show_managed_fields))
+        }
+        _ => None,
+    };
+    let queries = resources::queries(session, selection, Unnamed::All, streams).await?;
+    let (found, mut failed) = resources::visit(&session.client, &queries, selection).await;
+    for found in found {
+        if let Err(error) = one(&options.command, &found, &mut printer, session, streams).await {
+            failed.push(error);
+        }
+        streams.out.flush()?;
+    }
+    Error::of(failed)
+}
+
+async fn one(
+    command: &Command,
+    found: &Found,
+    printer: &mut Option<Printer>,
+    session: &Session,
+    streams: &mut Streams,
+) -> Result<()> {
+    let (changed, verb) = match command {
+        Command::Status { watch, revision, timeout, .. } => {
+            return status(&found.target, *watch, *revision, *timeout, session, streams).await;
+        }
+        Command::History { revision, .. } => {
+            let history = history::of(found, &session.client).await?;
+            let text = history::print(&history, *revision)?;
+            let of = if *revision > 0 { format!("with revision #{revision}") } else { String::new() };
+            return Ok(writeln!(streams.out, "{} {of}\n{text}", found.target.title())?);
+        }
+        Command::Undo { to_revision, dry_run, .. } => {
+            let what = undo::run(found, *to_revision, *dry_run, session).await?;
+            return Ok(writeln!(streams.out, "{} {what}", found.target.title())?);
+        }
+        Command::Pause { shown, .. } => (pause(found, true, shown, session).await?, "paused"),
+        Command::Resume { shown, .. } => (pause(found, false, shown, session).await?, "resumed"),
+        Command::Restart { shown, .. } => (restart(found, shown, session).await?, "restarted"),
+    };
+    match printer {
+        Some(printer) => write!(streams.out, "{}", printer.print(changed)?)?,
+        None => writeln!(streams.out, "{} {verb}", found.target.title())?,
     }
     Ok(())
 }
@@ -75,128 +176,69 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
 async fn status(
     target: &Target,
     watch: bool,
-    timeout: Duration,
+    revision: i64,
+    timeout: SignedDuration,
     session: &Session,
     streams: &mut Streams,
 ) -> Result<()> {
+    let kind = target.resource.kind.as_str();
     let mut last = String::new();
     let mut tell = |object: &Value| -> Result<bool> {
-        let Progress { message, done } = progress(object)?;
+        let Progress { message, done } = progress(kind, object, revision)?;
         if message != last {
             writeln!(streams.out, "{message}")?;
             streams.out.flush()?;
         }
         last = message;
-        Ok(done)
+        Ok(done || !watch)
     };
-    let present = target.read(&session.client).await?;
-    if tell(&present)? || !watch {
-        return Ok(());
-    }
     let decide = |object: Option<&Value>| match object {
         Some(object) => tell(object),
         None => usage("object has been deleted"),
     };
-    let limit = (!timeout.is_zero()).then_some(timeout);
-    if api::wait_until(&session.client, target, limit, decide).await? {
+    if wait::until(&session.client, target, limit(timeout), decide).await? {
         return Ok(());
     }
     usage("timed out waiting for the condition")
 }
 
-/// A revision's number and its replica set.
-async fn revisions(target: &Target, session: &mut Session) -> Result<(Value, Vec<(i64, Value)>)> {
+fn described(target: &Target) -> String {
+    format!("{} {:?}", target.resource.plural_with_group(), target.name)
+}
+
+async fn patched(target: &Target, patch: &Value, shown: &Shown, session: &Session) -> Result<Value> {
+    let call = Call::patch(target.path(), api::STRATEGIC_PATCH, patch).query("fieldManager", &shown.field_manager);
+    session.client.json(&call).await
+}
+
+async fn pause(found: &Found, paused: bool, shown: &Shown, session: &Session) -> Result<Value> {
+    let target = &found.target;
+    let (doing, already) = if paused { ("pausing", "is already paused") } else { ("resuming", "is not paused") };
     if target.resource.kind != "Deployment" {
-        return usage(format!("no history viewer has been implemented for \"{}\"", target.resource.kind));
+        return usage(format!("{} {doing} is not supported", described(target)));
     }
-    let deployment = target.read(&session.client).await?;
-    let sets = session.discovery().await?.find("replicasets.apps")?.path(Some(&target.namespace), None);
-    let list = api::get(&session.client, Call::get(sets)).await?;
-    let owned = |set: &&Value| {
-        let owners = set["metadata"]["ownerReferences"].as_array();
-        owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == deployment["metadata"]["uid"]))
-    };
-    let number = |set: &Value| set["metadata"]["annotations"][REVISION].as_str()?.parse::<i64>().ok();
-    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut found: Vec<(i64, Value)> =
-        items.iter().filter(owned).filter_map(|set| Some((number(set)?, set.clone()))).collect();
-    found.sort_by_key(|(number, _)| *number);
-    Ok((deployment, found))
+    if found.object.flag("spec.paused") == paused {
+        return usage(format!("{} {already}", described(target)));
+    }
+    let patch = json!({"spec": {"paused": if paused { json!(true) } else { Value::Null }}});
+    patched(target, &patch, shown, session).await
 }
 
-async fn history(target: &Target, session: &mut Session, streams: &mut Streams) -> Result<()> {
-    let (_, revisions) = revisions(target, session).await?;
-    let mut text = String::from("REVISION\tCHANGE-CAUSE\n");
-    for (number, set) in revisions {
-        let cause = set["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str().unwrap_or("<none>");
-        text.push_str(&format!("{number}\t{cause}\n"));
+async fn restart(found: &Found, shown: &Shown, session: &Session) -> Result<Value> {
+    let target = &found.target;
+    if !matches!(target.resource.kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet") {
+        return usage(format!("{} restarting is not supported", described(target)));
     }
-    let table = columns::align(&text, columns::DESCRIPTION);
-    Ok(writeln!(streams.out, "{} \n{table}", target.title())?)
-}
-
-async fn undo(target: &Target, to: i64, session: &mut Session, streams: &mut Streams) -> Result<()> {
-    let (deployment, revisions) = revisions(target, session).await?;
-    if deployment["spec"]["paused"] == true {
+    if found.object.flag("spec.paused") {
+        return usage(format!("{} can't restart paused deployment (run rollout resume first)", described(target)));
+    }
+    let now = jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z");
+    if found.object["spec"]["template"]["metadata"]["annotations"][RESTARTED] == now.as_str() {
         return usage(format!(
-            "you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume deployment/{}' and try again",
+            "failed to create patch for {}: if restart has already been triggered within the past second, please wait before attempting to trigger another",
             target.name
         ));
     }
-    let mut template = previous(&revisions, to)?;
-    if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
-        labels.remove("pod-template-hash");
-    }
-    if template["spec"] == deployment["spec"]["template"]["spec"]
-        && template["metadata"]["labels"] == deployment["spec"]["template"]["metadata"]["labels"]
-        && template["metadata"]["annotations"] == deployment["spec"]["template"]["metadata"]["annotations"]
-    {
-        let message = format!("skipped rollback (current template already matches revision {to})");
-        return Ok(writeln!(streams.out, "{} {message}", target.title())?);
-    }
-    let patch = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
-    api::get(&session.client, Call::patch(target.path(), "application/json-patch+json", &patch)).await?;
-    Ok(writeln!(streams.out, "{} rolled back", target.title())?)
-}
-
-/// The pod template of a revision, or of the one before the last.
-fn previous(revisions: &[(i64, Value)], to: i64) -> Result<Value> {
-    let found = match to {
-        0 => revisions.iter().rev().nth(1),
-        _ => revisions.iter().find(|(number, _)| *number == to),
-    };
-    match found {
-        Some((_, set)) => Ok(set["spec"]["template"].clone()),
-        None if to == 0 => usage("no rollout history found for deployment"),
-        None => usage(format!("unable to find specified revision {to} in history")),
-    }
-}
-
-async fn restart(target: &Target, session: &Session, streams: &mut Streams) -> Result<()> {
-    if !matches!(target.resource.kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet") {
-        return usage(format!("{} restarting is not supported", target.title()));
-    }
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())
-        .map_err(|error| Error::Usage(error.to_string()))?;
-    let annotations = json!({"kubectl.kubernetes.io/restartedAt": now.to_string()});
-    let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-    let call = Call::patch(target.path(), "application/strategic-merge-patch+json", &patch)
-        .query("fieldManager", "kubectl-rollout");
-    api::get(&session.client, call).await?;
-    Ok(writeln!(streams.out, "{} restarted", target.title())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn undo_goes_to_the_revision_before_the_last_or_the_one_named() {
-        let set = |n: i64| (n, json!({"spec": {"template": n}}));
-        let revisions = [set(1), set(4), set(6)];
-        assert_eq!(previous(&revisions, 0).unwrap(), 4);
-        assert_eq!(previous(&revisions, 1).unwrap(), 1);
-        assert!(previous(&revisions, 2).is_err());
-        assert!(previous(&revisions[..1], 0).is_err());
-    }
+    let patch = json!({"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}});
+    patched(target, &patch, shown, session).await
 }

@@ -1,16 +1,21 @@
-//! `wait`: until objects have a condition, a value, or are gone.
+//! `wait`: until objects have a condition, a value, exist, or are gone.
 
 use std::time::Duration;
 
 use clap::Args;
+use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::api::{self, Target};
 use crate::error::{Error, Result, usage};
-use crate::options::{Selection, duration};
-use crate::printers::jsonpath::Template;
+use crate::fields::Fields;
+use crate::flags::{duration, limit};
+use crate::options::Selection;
+use crate::printers::jsonpath::{Template, text_of};
+use crate::printers::output::{Format, Printer};
+use crate::resources::{self, Query, Target, Unnamed};
 use crate::session::Session;
 use crate::streams::Streams;
+use crate::wait;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -20,13 +25,20 @@ pub struct Options {
     #[arg(long)]
     all: bool,
     /// delete, create, condition=NAME[=VALUE] or jsonpath={PATH}[=VALUE]
-    #[arg(long = "for")]
+    #[arg(long = "for", default_value = "", hide_default_value = true)]
     wanted: String,
-    /// How long to wait
+    /// How long to wait; 0 looks once, less than 0 is a week
     #[arg(long, value_parser = duration, default_value = "30s")]
-    timeout: Duration,
+    timeout: SignedDuration,
+    /// yaml, json, name or a jsonpath: the objects as they are then
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    output: String,
+    /// Template to use with -o
+    #[arg(long, default_value = "", hide_default_value = true)]
+    template: String,
 }
 
+#[derive(Debug)]
 enum Wanted {
     Deleted,
     Created,
@@ -36,78 +48,162 @@ enum Wanted {
 
 pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
     let wanted = parse(&options.wanted)?;
-    let targets = super::targets(session, &options.selection, options.all).await?;
-    if targets.is_empty() && !matches!(wanted, Wanted::Deleted) {
+    let mut printer = Format::of_objects(&options.output, &options.template)?.map(|format| Printer::new(format, false));
+    let deadline = tokio::time::Instant::now() + limit(options.timeout).unwrap_or_default();
+    let (targets, mut failed) = targets(&options, &wanted, session, streams).await?;
+    if targets.is_empty() && failed.is_empty() && !matches!(wanted, Wanted::Deleted) {
         return usage("no matching resources found");
     }
-    let deadline = tokio::time::Instant::now() + options.timeout;
-    let mut failed = None::<Error>;
     for target in targets {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         match one(&wanted, &target, left, session).await {
-            Ok(()) => writeln!(streams.out, "{} condition met", target.title())?,
-            Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    writeln!(streams.err, "{earlier}")?;
-                }
-            }
+            Ok(last) => match &mut printer {
+                Some(printer) => write!(streams.out, "{}", printer.print(last)?)?,
+                None => writeln!(streams.out, "{} condition met", target.title())?,
+            },
+            Err(error) => failed.push(error),
         }
+        streams.out.flush()?;
     }
-    failed.map_or(Ok(()), Err)
+    Error::of(failed)
 }
 
-async fn one(wanted: &Wanted, target: &Target, left: Duration, session: &Session) -> Result<()> {
-    if !matches!(wanted, Wanted::Deleted | Wanted::Created) {
-        // An object that does not exist is an error at once.
-        target.read(&session.client).await?;
+/// The objects to wait for, all of which must exist unless their coming or going is waited for.
+async fn targets(
+    options: &Options,
+    wanted: &Wanted,
+    session: &mut Session,
+    streams: &mut Streams,
+) -> Result<(Vec<Target>, Vec<Error>)> {
+    let unnamed = if options.all { Unnamed::All } else { Unnamed::Error };
+    let queries = resources::queries(session, &options.selection, unnamed, streams).await?;
+    let (mut targets, mut asked) = (Vec::new(), Vec::new());
+    for query in queries {
+        match query {
+            Query { resource, namespace, name: Some(name), source } if matches!(wanted, Wanted::Created) => {
+                targets.push(Target { resource, namespace, name, source });
+            }
+            other => asked.push(other),
+        }
     }
-    let decide = |object: Option<&Value>| Ok(holds(wanted, object));
-    if api::wait_until(&session.client, target, Some(left), decide).await? {
-        return Ok(());
+    let (found, mut failed) = resources::visit(&session.client, &asked, &options.selection).await;
+    if matches!(wanted, Wanted::Deleted) {
+        failed.retain(|error| !error.is_not_found());
     }
-    usage(format!("timed out waiting for the condition on {}/{}", target.resource.plural_with_group(), target.name))
+    targets.extend(found.into_iter().map(|found| found.target));
+    Ok((targets, failed))
+}
+
+/// Waits for one object and gives it as it was last seen.
+async fn one(wanted: &Wanted, target: &Target, left: Duration, session: &Session) -> Result<Value> {
+    let mut last = Value::Null;
+    let decide = |object: Option<&Value>| {
+        if let Some(object) = object {
+            last = object.clone();
+        }
+        holds(wanted, object)
+    };
+    let met = if left.is_zero() {
+        once(target, session, decide).await?
+    } else {
+        wait::until(&session.client, target, Some(left), decide).await?
+    };
+    last["apiVersion"] = target.resource.api_version().into();
+    last["kind"] = target.resource.kind.clone().into();
+    if met {
+        return Ok(last);
+    }
+    usage(format!("timed out waiting for the condition on {}/{}", target.resource.plural, target.name))
+}
+
+/// Looks without waiting.
+async fn once(
+    target: &Target,
+    session: &Session,
+    mut decide: impl FnMut(Option<&Value>) -> Result<bool>,
+) -> Result<bool> {
+    match target.read(&session.client).await {
+        Ok(object) => decide(Some(&object)),
+        Err(error) if error.is_not_found() => decide(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse(text: &str) -> Result<Wanted> {
+    let lower = text.to_lowercase();
     match text.split_once('=') {
-        None if text.eq_ignore_ascii_case("delete") => Ok(Wanted::Deleted),
-        None if text.eq_ignore_ascii_case("create") => Ok(Wanted::Created),
-        Some(("condition", condition)) => {
+        None if lower == "delete" => Ok(Wanted::Deleted),
+        None if lower == "create" => Ok(Wanted::Created),
+        Some((kind, condition)) if kind.eq_ignore_ascii_case("condition") => {
             let (name, value) = condition.split_once('=').unwrap_or((condition, "true"));
             Ok(Wanted::Condition(name.to_lowercase(), value.to_lowercase()))
         }
-        Some(("jsonpath", path)) => {
-            let end = path.rfind('}').map_or(path.len(), |end| end + 1);
-            let template = Template::parse(&path[..end]).map_err(|error| Error::Usage(error.to_string()))?;
-            Ok(Wanted::Field(template, path[end..].strip_prefix('=').map(|value| value.trim_matches('"').to_owned())))
-        }
-        _ => usage(format!("unrecognized condition: \"{text}\"")),
+        Some((kind, path)) if kind.eq_ignore_ascii_case("jsonpath") => field(path),
+        _ => usage(format!("unrecognized condition: {text:?}")),
     }
 }
 
-fn holds(wanted: &Wanted, object: Option<&Value>) -> bool {
-    match (wanted, object) {
+/// `{PATH}`, or `{PATH}=VALUE`; equal signs within the path's brackets are the path's own.
+fn field(text: &str) -> Result<Wanted> {
+    let mut depth = 0_usize;
+    let mut split = None;
+    for (index, c) in text.char_indices() {
+        match c {
+            '[' | '{' | '(' => depth += 1,
+            ']' | '}' | ')' => depth = depth.saturating_sub(1),
+            '=' if depth == 0 => {
+                split = Some(index);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let (path, value) = split.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
+    if path.is_empty() {
+        return usage("jsonpath expression cannot be empty");
+    }
+    let value = value.map(|value| value.trim_matches(['"', '\'']).to_owned());
+    if value.as_deref() == Some("") {
+        return usage(
+            "jsonpath wait has to have a value after equal sign, like --for=jsonpath='{.status.readyReplicas}'=3",
+        );
+    }
+    let template = Template::relaxed(path).map_err(|error| Error::Usage(error.to_string()))?;
+    Ok(Wanted::Field(template, value))
+}
+
+fn holds(wanted: &Wanted, object: Option<&Value>) -> Result<bool> {
+    Ok(match (wanted, object) {
         (Wanted::Deleted, object) => object.is_none(),
         (_, None) => false,
         (Wanted::Created, Some(_)) => true,
         (Wanted::Condition(name, value), Some(object)) => {
-            let is = |field: &Value, text: &str| field.as_str().is_some_and(|field| field.to_lowercase() == *text);
-            let conditions = object["status"]["conditions"].as_array();
-            conditions
-                .into_iter()
-                .flatten()
-                .any(|c| is(&c["type"], name) && is(&c["status"], value) && current(c, object))
+            let is = |condition: &Value, field: &str, text: &str| condition.text(field).to_lowercase() == text;
+            let met = |condition: &&Value| is(condition, "type", name) && is(condition, "status", value);
+            object.list("status.conditions").iter().find(met).is_some_and(|condition| is_current(condition, object))
         }
         (Wanted::Field(template, value), Some(object)) => {
-            let found = template.render(object);
-            value.as_ref().map_or(!found.is_empty(), |value| *value == found)
+            let found = template.find(object).map_err(Error::Usage)?;
+            match (found.as_slice(), value) {
+                ([], _) => false,
+                ([_, ..], None) => true,
+                ([found], Some(value)) => {
+                    if found.is_object() || found.is_array() {
+                        return usage("jsonpath leads to a nested object or list which is not supported");
+                    }
+                    text_of(found) == *value
+                }
+                _ => return usage("given jsonpath expression matches more than one value"),
+            }
         }
-    }
+    })
 }
 
 /// Whether a condition is about the object as it is now.
-fn current(condition: &Value, object: &Value) -> bool {
-    match (condition["observedGeneration"].as_i64(), object["metadata"]["generation"].as_i64()) {
+fn is_current(condition: &Value, object: &Value) -> bool {
+    let generation = object.at("metadata.generation").as_i64();
+    let observed = condition.at("observedGeneration").as_i64().or(object.at("status.observedGeneration").as_i64());
+    match (observed, generation) {
         (Some(observed), Some(generation)) => observed >= generation,
         _ => true,
     }
@@ -121,13 +217,18 @@ mod tests {
 
     #[test]
     fn conditions_values_and_absence_are_recognized() {
-        let object = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
-        let says = |text: &str, object: Option<&Value>| holds(&parse(text).unwrap(), object);
+        let object = json!({"metadata": {"generation": 2}, "status": {"phase": "Running", "replicas": 3, "conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "Old", "status": "True", "observedGeneration": 1}]}});
+        let says = |text: &str, object: Option<&Value>| holds(&parse(text).unwrap(), object).unwrap();
         assert!(says("condition=ready", Some(&object)));
         assert!(!says("condition=Ready=false", Some(&object)));
+        assert!(!says("condition=Old", Some(&object)));
         assert!(says("jsonpath={.status.phase}=Running", Some(&object)));
+        assert!(says("jsonpath=.status.replicas=3", Some(&object)));
+        assert!(says("jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True", Some(&object)));
+        assert!(says("jsonpath={.status.phase}", Some(&object)) && !says("jsonpath={.status.none}", Some(&object)));
         assert!(!says("jsonpath={.status.phase}=Failed", Some(&object)));
         assert!(says("delete", None) && !says("delete", Some(&object)));
-        assert!(parse("nonsense").is_err());
+        assert_eq!(parse("nonsense").unwrap_err().report(), "error: unrecognized condition: \"nonsense\"");
     }
 }

@@ -1,48 +1,16 @@
-//! Whole objects as YAML or JSON, with sorted keys and without managed fields.
+//! Whole objects as YAML or JSON, without managed fields unless they are asked for.
 
 use apimachinery::codec::yaml;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// The object as it is shown: keys sorted, `metadata.managedFields` left out.
-pub fn tidy(value: &Value, managed_fields: bool) -> Value {
-    let mut value = sorted(value);
-    if !managed_fields {
-        strip(&mut value);
-        for item in value.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
-            strip(item);
-        }
-    }
-    value
-}
-
-fn strip(object: &mut Value) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+/// Takes `metadata.managedFields` from an object, and from the items of a list.
+pub fn tidy(value: &mut Value) {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
-}
-
-/// The value with the keys of all its objects in order.
-pub fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let mut keys: Vec<&String> = object.keys().collect();
-            keys.sort();
-            Value::Object(keys.into_iter().map(|key| (key.clone(), sorted(&object[key]))).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        other => other.clone(),
+    for item in value.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        tidy(item);
     }
-}
-
-/// JSON with four spaces of indent.
-pub fn json(value: &Value) -> String {
-    let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter));
-    debug_assert!(written.is_ok(), "a value is always JSON");
-    out.push(b'\n');
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// YAML as the server prints it.

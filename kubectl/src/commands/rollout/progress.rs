@@ -11,15 +11,21 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// The progress of a deployment, daemon set or stateful set.
-pub fn progress(object: &Value) -> Result<Progress> {
-    match object["kind"].as_str() {
-        Some("DaemonSet") => Ok(daemon_set(object)),
-        Some("StatefulSet") => Ok(stateful_set(object)),
-        // The items of lists and watches of one kind may leave the kind out.
-        _ if object["status"].get("desiredNumberScheduled").is_some() => Ok(daemon_set(object)),
-        _ if object["status"].get("currentRevision").is_some() => Ok(stateful_set(object)),
-        _ => deployment(object),
+/// The progress of a deployment, daemon set or stateful set; of a certain revision, where one is wanted.
+pub fn progress(kind: &str, object: &Value, revision: i64) -> Result<Progress> {
+    match kind {
+        "Deployment" => deployment(object, revision),
+        "DaemonSet" => rolling(object).map(|()| daemon_set(object)),
+        "StatefulSet" => rolling(object).map(|()| stateful_set(object)),
+        other => usage(format!("no status viewer has been implemented for {other}")),
+    }
+}
+
+/// Sets that only replace pods when somebody deletes them have no progress.
+fn rolling(object: &Value) -> Result<()> {
+    match object["spec"]["updateStrategy"]["type"].as_str() {
+        Some("RollingUpdate") => Ok(()),
+        _ => usage("rollout status is only available for RollingUpdate strategy type"),
     }
 }
 
@@ -39,8 +45,21 @@ fn observed(object: &Value) -> bool {
     number(&object["metadata"]["generation"], 0) <= number(&object["status"]["observedGeneration"], 0)
 }
 
-fn deployment(object: &Value) -> Result<Progress> {
+fn deployment(object: &Value, revision: i64) -> Result<Progress> {
     let (name, status) = (name(object), &object["status"]);
+    if revision > 0 {
+        let running: Option<i64> =
+            object["metadata"]["annotations"][super::REVISION].as_str().and_then(|text| text.parse().ok());
+        match running {
+            None => return usage("cannot get the revision of deployment"),
+            Some(running) if revision != running => {
+                return usage(format!(
+                    "desired revision ({revision}) is different from the running revision ({running})"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
     if !observed(object) {
         return Ok(going("Waiting for deployment spec update to be observed...".into()));
     }
@@ -128,12 +147,12 @@ mod tests {
 
     #[test]
     fn a_deployment_goes_through_its_stages() {
-        let says = |object: Value| progress(&object).unwrap().message;
+        let says = |object: Value| progress("Deployment", &object, 0).unwrap().message;
         let waiting = "Waiting for deployment \"web\" rollout to finish:";
         assert_eq!(says(web(1, 3, 3)), format!("{waiting} 1 out of 3 new replicas have been updated..."));
         assert_eq!(says(web(3, 4, 3)), format!("{waiting} 1 old replicas are pending termination..."));
         assert_eq!(says(web(3, 3, 2)), format!("{waiting} 2 of 3 updated replicas are available..."));
-        let done = progress(&web(3, 3, 3)).unwrap();
+        let done = progress("Deployment", &web(3, 3, 3), 0).unwrap();
         assert_eq!(done, Progress { message: "deployment \"web\" successfully rolled out".into(), done: true });
     }
 
@@ -141,7 +160,7 @@ mod tests {
     fn a_missed_deadline_is_an_error() {
         let mut object = web(1, 3, 2);
         object["status"]["conditions"] = json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]);
-        let error = progress(&object).unwrap_err().to_string();
-        assert_eq!(error, "error: deployment \"web\" exceeded its progress deadline");
+        let error = progress("Deployment", &object, 0).unwrap_err().to_string();
+        assert_eq!(error, "deployment \"web\" exceeded its progress deadline");
     }
 }

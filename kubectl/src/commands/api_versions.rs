@@ -1,0 +1,22 @@
+//! `api-versions`: the groups and versions that the server has.
+
+use clap::Args;
+
+use crate::discovery::group_version;
+use crate::error::Result;
+use crate::session::Session;
+use crate::streams::Streams;
+
+#[derive(Debug, Args)]
+pub struct Options {}
+
+pub async fn run(_: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
+    let discovery = session.refresh().await?;
+    let mut versions: Vec<String> =
+        discovery.group_versions().map(|(group, version, _)| group_version(group, version)).collect();
+    versions.sort();
+    for version in versions {
+        writeln!(streams.out, "{version}")?;
+    }
+    Ok(())
+}
