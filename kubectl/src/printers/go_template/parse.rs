@@ -179,6 +179,7 @@ fn number(text: &str) -> Result<Value, String> {
 }
 
 /// What a list of nodes ends with.
+#[allow(clippy::enum_variant_names, reason = "the word of the template language is end")]
 enum End {
     Text,
     End,
