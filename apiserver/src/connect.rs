@@ -15,7 +15,7 @@ use std::sync::Arc;
 use apimachinery::ApiError;
 use apiserver_auth::authorization::forbidden;
 use apiserver_auth::user::Attributes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::body::Body;
@@ -83,14 +83,17 @@ pub async fn answer(
     let (target, path) = route::plan(&server, context, served).await?;
     match (service, handshake) {
         (Service::Translate(streams), Some(handshake)) => {
-            let node = forward::upgrade(&server, &target, &path, &[remote_command::NODE_PROTOCOL]).await?;
-            handshake.accept(&mut request, Some(remote_command::PROTOCOL), move |client| {
-                remote_command::run(client, node.connection, streams)
+            let node = forward::upgrade(&server, &target, &path, &[remote_command::NODE_PROTOCOL]).await;
+            let node = node.inspect_err(|error| server.metrics.translated(error.code()))?;
+            handshake.accept(&mut request, Some(remote_command::PROTOCOL), async move |client| {
+                server.metrics.translated(remote_command::run(client, node.connection, streams).await);
             })
         }
         (Service::Tunnel, Some(handshake)) => {
             let offered = tunnel::protocols(websocket::protocols(request.headers()));
-            let node = forward::upgrade(&server, &target, &path, &offered).await?;
+            let node = forward::upgrade(&server, &target, &path, &offered).await;
+            let node = node.inspect_err(|error| server.metrics.tunnelled(error.code()))?;
+            server.metrics.tunnelled(StatusCode::SWITCHING_PROTOCOLS.as_u16());
             let protocol = tunnel::protocol(&node.protocol);
             handshake.accept(&mut request, Some(&protocol), move |client| tunnel::run(client, node.connection))
         }

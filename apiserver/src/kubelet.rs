@@ -6,19 +6,17 @@ use std::time::Duration;
 use apimachinery::ApiError;
 use apiserver_storage::Store;
 use apiserver_storage::reader::{GroupResource, Reader};
+use component_base::sockets;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// How long connecting to a node may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Silent connections are probed after this long, and then this often: a stream may say nothing for hours, and its node be gone.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 const KUBELET_PORT: u16 = 10250;
 
 /// Opens connections to kubelets.
@@ -66,9 +64,7 @@ impl KubeletClient {
         let name = ServerName::try_from(host.clone()).map_err(|error| failed(&error))?;
         let connect = async {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+            sockets::tune(&stream)?;
             TlsConnector::from(self.tls.clone()).connect(name, stream).await
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {

@@ -19,6 +19,14 @@ const DURATION: (&str, &str) = (
     "apiserver_request_duration_seconds",
     "Response latency distribution in seconds for each verb, group, version, resource, subresource, scope and component",
 );
+const TRANSLATED: (&str, &str) = (
+    "apiserver_stream_translator_requests",
+    "Total number of requests that were handled by the StreamTranslatorProxy, which processes streaming RemoteCommand/V5",
+);
+const TUNNELLED: (&str, &str) = (
+    "apiserver_stream_tunnel_requests",
+    "Total number of requests that were handled by the StreamTunnelProxy, which processes streaming PortForward/V2",
+);
 const BUCKETS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 2.0, 5.0, 15.0, 60.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -44,9 +52,16 @@ struct DurationLabels {
     component: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabel {
+    code: u16,
+}
+
 /// The metrics of requests.
 pub struct Metrics {
     pub registry: Registry,
+    translated: Family<CodeLabel, Counter>,
+    tunnelled: Family<CodeLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram>,
 }
@@ -57,7 +72,19 @@ impl Metrics {
         let requests = registry.register(REQUESTS, Family::default());
         let durations = registry
             .register(DURATION, Family::<DurationLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS)));
-        Metrics { registry, requests, durations }
+        let translated = registry.register(TRANSLATED, Family::default());
+        let tunnelled = registry.register(TUNNELLED, Family::default());
+        Metrics { registry, translated, tunnelled, requests, durations }
+    }
+
+    /// Counts one exec or attach that was translated, once it is over.
+    pub fn translated(&self, code: u16) {
+        self.translated.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// Counts one port-forward that was tunnelled, or refused.
+    pub fn tunnelled(&self, code: u16) {
+        self.tunnelled.get_or_create(&CodeLabel { code }).inc();
     }
 
     /// Counts one answered request.

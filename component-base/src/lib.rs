@@ -16,5 +16,6 @@ pub mod relay;
 pub mod runner;
 pub mod serving;
 pub mod shutdown;
+pub mod sockets;
 pub mod tls;
 pub mod version;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use apimachinery::ApiError;
 use apimachinery::status::{Reason, Status};
 use bytes::Bytes;
-use component_base::relay;
+use component_base::{relay, sockets};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -146,6 +146,7 @@ where
         Target::Plain { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await;
             let stream = stream.map_err(|error| unreachable(format!("dial tcp {host}:{port}: {error}")))?;
+            sockets::try_tune(&stream);
             exchange(TokioIo::new(stream), request).await
         }
     }

@@ -34,6 +34,10 @@ const WAITING_DATA: usize = 1;
 /// Answers to the kubelet's own frames that wait to be sent. Past that they are dropped: the kubelet does not read them.
 const WAITING_ANSWERS: usize = 16;
 
+const OK: u16 = 200;
+const BAD_REQUEST: u16 = 400;
+const INTERNAL_ERROR: u16 = 500;
+
 /// Why a session is over.
 enum End {
     /// The kubelet has said all that it has to say.
@@ -52,8 +56,9 @@ struct Node {
     answers: mpsc::Sender<Frame>,
 }
 
-/// Carries a session from its first to its last byte.
-pub async fn run<C, N>(client: WebSocketStream<C>, node: N, streams: Streams)
+/// Carries a session from its first to its last byte. The code is that of the session, not of the command: 200 where the kubelet told
+/// how the command ended.
+pub async fn run<C, N>(client: WebSocketStream<C>, node: N, streams: Streams) -> u16
 where
     C: AsyncRead + AsyncWrite + Unpin,
     N: AsyncRead + AsyncWrite,
@@ -64,13 +69,18 @@ where
         Ok(opening) => exchange(&mut to_client, &mut from_client, node, opening, streams, &mut output).await,
         Err(error) => End::Failed(error.to_string()),
     };
-    let status = match end {
-        End::ClientGone => return,
-        End::ClientWrong(error) => return websocket::refuse(to_client, &error).await,
-        End::Finished => output.status(None),
-        End::Failed(reason) => output.status(Some(&reason)),
+    let reason = match end {
+        End::ClientGone => return INTERNAL_ERROR,
+        End::ClientWrong(error) => {
+            websocket::refuse(to_client, &error).await;
+            return BAD_REQUEST;
+        }
+        End::Finished => None,
+        End::Failed(reason) => Some(reason),
     };
-    websocket::finish(to_client, from_client, vec![message(Channel::Error, &status)]).await;
+    let status = output.status(reason.as_deref());
+    websocket::finish(to_client, from_client, vec![message(Channel::Error, &status.text)]).await;
+    if status.told { OK } else { INTERNAL_ERROR }
 }
 
 /// Everything but the status; when this ends, so has the connection to the kubelet.
@@ -267,7 +277,7 @@ mod tests {
     struct Rig {
         client: WebSocketStream<DuplexStream>,
         kubelet: Framed<DuplexStream, Codec>,
-        session: JoinHandle<()>,
+        session: JoinHandle<u16>,
     }
 
     impl Rig {
@@ -338,7 +348,7 @@ mod tests {
         assert_eq!(rig.frame().await, Frame::GoAway { last: 0, status: 0 });
         assert!(rig.kubelet.next().await.is_none(), "the kubelet is let go at once");
         assert_eq!(rig.status().await["status"], "Success");
-        rig.session.await.unwrap();
+        assert_eq!(rig.session.await.unwrap(), OK);
     }
 
     #[tokio::test]
@@ -425,6 +435,7 @@ mod tests {
             }
             let status = rig.status().await;
             assert_eq!((status["status"].as_str(), status["code"].as_u64()), (Some("Failure"), Some(500)), "{status}");
+            assert_eq!(rig.session.await.unwrap(), INTERNAL_ERROR);
         }
     }
 
@@ -464,5 +475,6 @@ mod tests {
         let end = rig.client.next().await;
         let wrong = |end: &Message| matches!(end, Message::Close(Some(frame)) if frame.code == 1002.into());
         assert!(matches!(&end, Some(Ok(end)) if wrong(end)), "{end:?}");
+        assert_eq!(rig.session.await.unwrap(), BAD_REQUEST);
     }
 }

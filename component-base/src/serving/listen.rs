@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Handler;
 use crate::shutdown::Shutdown;
-use crate::tls;
+use crate::{sockets, tls};
 
 /// Most connections at a time; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 1024;
@@ -74,9 +74,7 @@ async fn accept(
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, address)) => {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY cannot be set");
-            }
+            sockets::try_tune(&stream);
             Some((stream, address, permit))
         }
         Err(error) => {

@@ -220,17 +220,26 @@ impl Output {
     }
 
     /// How the command ended: what the kubelet said, or that it did not say, for this reason.
-    pub fn status(&self, reason: Option<&str>) -> Bytes {
+    pub fn status(self, reason: Option<&str>) -> CommandStatus {
         if serde_json::from_slice::<Value>(&self.status).is_ok_and(|status| status.is_object()) {
-            return self.status.clone().freeze();
+            return CommandStatus { text: self.status.freeze(), told: true };
         }
         let said = String::from_utf8_lossy(&self.status);
         let reason = reason.unwrap_or(match said.trim() {
             "" => "the kubelet ended the session without telling how the command ended",
             said => said,
         });
-        ApiError::internal(reason).to_value().to_string().into()
+        CommandStatus { text: ApiError::internal(reason).to_value().to_string().into(), told: false }
     }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct CommandStatus {
+    /// A `Status` in JSON.
+    pub text: Bytes,
+    /// Whether the kubelet told it.
+    pub told: bool,
 }
 
 #[cfg(test)]
@@ -315,18 +324,26 @@ mod tests {
         assert!(!output.finished());
         assert_eq!(output.take(Frame::RstStream { stream: 5, status: 5 }), Step::Nothing);
         assert!(output.finished());
-        assert_eq!(output.status(Some("the connection broke after that")), "{\"status\":\"Success\"}");
+        let status = output.status(Some("the connection broke after that"));
+        assert!(status.told && status.text == "{\"status\":\"Success\"}", "{status:?}");
     }
 
     #[test]
     fn a_session_that_ends_without_a_status_has_failed() {
-        let status = |output: &Output, reason| -> Value { serde_json::from_slice(&output.status(reason)).unwrap() };
-        let mut output = Output::new(ALL);
-        let found = status(&output, None);
-        assert_eq!((found["status"].as_str(), found["code"].as_u64()), (Some("Failure"), Some(500)));
-        assert!(status(&output, Some("it broke"))["message"].as_str().is_some_and(|text| text.ends_with("it broke")));
-        output.take(data(1, false, "no such command"));
-        assert!(status(&output, None)["message"].as_str().is_some_and(|text| text.ends_with("no such command")));
+        for (said, reason, expected) in [
+            ("", None, "without telling how the command ended"),
+            ("", Some("it broke"), "it broke"),
+            ("no such command", None, "no such command"),
+            ("{\"status\":", Some("it broke"), "it broke"),
+        ] {
+            let mut output = Output::new(ALL);
+            output.take(data(1, false, said));
+            let status = output.status(reason);
+            assert!(!status.told);
+            let status: Value = serde_json::from_slice(&status.text).unwrap();
+            assert_eq!((status["status"].as_str(), status["code"].as_u64()), (Some("Failure"), Some(500)));
+            assert!(status["message"].as_str().is_some_and(|text| text.ends_with(expected)), "{status}");
+        }
     }
 
     #[test]
