@@ -10,6 +10,7 @@ pub mod create;
 pub mod delete;
 pub mod describe;
 pub mod exec;
+pub mod explain;
 pub mod get;
 pub mod label;
 pub mod logs;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli, streams: &mut Streams, warnings: Warnings) -> Result<
     let session = &mut session;
     match command {
         Command::Create(options) => create::run(options, session, streams).await,
+        Command::Explain(options) => explain::run(options, session, streams).await,
         Command::Get(options) => get::run(options, session, streams).await,
         Command::Delete(options) => delete::run(options, session, streams).await,
         Command::Rollout(options) => rollout::run(options, session, streams).await,

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
 use crate::commands::{
-    annotate, api_resources, api_versions, apply, attach, config, create, delete, describe, exec, get, label, logs,
-    port_forward, rollout, scale, version, wait,
+    annotate, api_resources, api_versions, apply, attach, config, create, delete, describe, exec, explain, get, label,
+    logs, port_forward, rollout, scale, version, wait,
 };
 use crate::error::{Error, Result};
 use crate::flags::text_duration;
@@ -202,6 +202,8 @@ pub struct Changing {
 pub enum Command {
     /// Create a resource from a file or from stdin
     Create(create::Options),
+    /// Get documentation for a resource
+    Explain(explain::Options),
     /// Display one or many resources
     Get(get::Options),
     /// Delete resources by file names, stdin, resources and names, or by resources and label selector

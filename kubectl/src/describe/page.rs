@@ -1,7 +1,7 @@
 //! The page that a description is written on: lines at levels of indentation, cells that line up, and the blocks that
 //! all kinds share.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use serde_json::Value;
 
@@ -28,8 +28,7 @@ impl Page {
     /// The beginning of a line, or what goes on with one.
     pub fn part(&mut self, level: usize, text: impl Display) {
         self.0.extend(std::iter::repeat_n("  ", level));
-        // Writing to a string does not fail.
-        self.0.write_fmt(format_args!("{text}")).ok();
+        self.0.push_str(&text.to_string());
     }
 
     /// `Label:  value`.

@@ -1,7 +1,5 @@
 //! Strings in each of YAML's styles, with long lines folded at blanks as Kubernetes' YAML writer does it.
 
-use std::fmt::Write;
-
 use super::style::{is_break, is_printable};
 
 /// From this column on a line is folded at the next blank.
@@ -114,12 +112,11 @@ fn escape(folding: &mut Folding<'_>, c: char) {
     };
     let before = folding.out.len();
     folding.out.push('\\');
-    // Writing to a string does not fail.
     match u32::from(c) {
         _ if short != '\0' => folding.out.push(short),
-        code @ 0..=0xff => write!(folding.out, "x{code:02X}").unwrap_or_default(),
-        code @ 0x100..=0xffff => write!(folding.out, "u{code:04X}").unwrap_or_default(),
-        code => write!(folding.out, "U{code:08X}").unwrap_or_default(),
+        code @ 0..=0xff => folding.out.push_str(&format!("x{code:02X}")),
+        code @ 0x100..=0xffff => folding.out.push_str(&format!("u{code:04X}")),
+        code => folding.out.push_str(&format!("U{code:08X}")),
     }
     folding.column += folding.out.len() - before;
 }
