@@ -34,7 +34,7 @@ fn selectors(criterion: &mut Criterion) {
 }
 
 fn managed(criterion: &mut Criterion) {
-    let ty = Schema::builtin().type_for_kind("v1", "Pod").expect("pods");
+    let ty = &**Schema::builtin().type_for_kind("v1", "Pod").expect("pods");
     let reset = Set::of_fields(&["status"]);
     let writer =
         Writer { manager: "m", subresource: "", api_version: "v1", now: "2026-01-01T00:00:00Z", reset: &reset };

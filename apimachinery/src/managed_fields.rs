@@ -5,8 +5,10 @@
 //! with its `managedFields`. "Server-Side Apply" in Kubernetes' documentation; KEP-555.
 
 mod entries;
+mod last_applied;
 mod set;
 mod shape;
+mod versions;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -15,12 +17,14 @@ use serde_json::{Map, Value};
 
 pub use entries::{ManagerKey, Operation};
 pub use set::{DecodeError, Set};
+pub use versions::Versions;
 
 use crate::meta;
 use crate::schema::{Resource, Type};
 use crate::status::{ApiError, Reason};
 use entries::{Managers, Owner};
 use shape::Shape;
+use versions::Changes;
 
 /// Who writes, and how.
 #[derive(Clone, Copy, Debug)]
@@ -109,26 +113,32 @@ pub fn reset_fields(resource: &Resource, subresource: &str) -> Set {
 /// The manager that stands for all writes before the first apply to an object without managed fields.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
-/// Applies a configuration. `live` is null where the object does not exist yet.
+/// Applies a configuration. `live` is null where the object does not exist yet; both are in the version of the writer.
 ///
 /// The result is not in normal form: it goes through [`crate::codec::conform`] and defaulting like any other body.
 ///
 /// # Errors
 /// Fields that others manage with another value, unless forced; configurations that cannot be merged.
-pub fn apply(ty: &Type, live: &Value, applied: &Value, writer: &Writer<'_>, force: bool) -> Result<Value, ApplyError> {
+pub fn apply(
+    versions: &dyn Versions,
+    live: &Value,
+    applied: &Value,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<Value, ApplyError> {
     if !meta::managed_fields(applied).is_empty() {
         return Err(ApplyError::HasManagedFields);
     }
     let given = meta::api_version(applied);
-    if given != writer.api_version {
+    let (Some(ty), true) = (versions.ty(writer.api_version), given == writer.api_version) else {
         return Err(ApplyError::Version { given: given.to_owned(), expected: writer.api_version.to_owned() });
-    }
+    };
     let shape = Shape::Object(ty);
     walk::check(shape, applied, "").map_err(ApplyError::Invalid)?;
     let (live, mut managers) = opened(live);
     if managers.is_empty() && !meta::uid(&live).is_empty() {
         let earlier = ManagerKey::new(BEFORE_FIRST_APPLY, Operation::Update, writer.api_version, "");
-        track(&mut managers, shape, &nothing(ty), &live, earlier, writer);
+        track(&mut managers, versions, &nothing(ty), &live, earlier, writer);
     }
     let key = ManagerKey::new(writer.manager, Operation::Apply, writer.api_version, writer.subresource);
     let merged = walk::merge(shape, Some(&live), Some(applied)).unwrap_or(Value::Null);
@@ -136,21 +146,31 @@ pub fn apply(ty: &Type, live: &Value, applied: &Value, writer: &Writer<'_>, forc
     let wanted = walk::fields_of(shape, applied).recursive_difference(writer.reset);
     let time = previous.as_ref().and_then(|owner| owner.time.clone());
     managers.insert(key.clone(), Owner::new(wanted, writer.api_version, time));
-    let last = previous.map(|owner| owner.set.recursive_difference(writer.reset)).unwrap_or_default();
-    let merged = prune(shape, merged, &managers, &last);
-    let comparison = walk::compare(shape, &live, &merged).without(writer.reset);
-    release(&mut managers, &comparison, &key, force)?;
+    let mut merged = match previous {
+        Some(last) => prune(versions, merged, &managers, &last, writer),
+        None => merged,
+    };
+    let migrates = writer.manager == last_applied::MANAGER;
+    let allowed = match (force, migrates) {
+        (true, _) => Allowed::All,
+        (false, true) => Allowed::These(last_applied::fields(shape, &live, writer.api_version)),
+        (false, false) => Allowed::These(Set::default()),
+    };
+    let changes = Changes::new(versions, writer.api_version, &live, &merged, writer.reset);
+    release(&mut managers, changes, &key, &allowed)?;
     let changed = merged != live;
     if let Some(owner) = managers.get_mut(&key).filter(|owner| changed || owner.time.is_none()) {
         owner.time = Some(writer.now.to_owned());
     }
+    if migrates {
+        last_applied::renew(&mut merged, applied);
+    }
     Ok(closed(merged, managers))
 }
 
-/// Notes who changed what between two states of an object. `live` is null where the object is being created. Managed fields
-/// that the new state brings along replace the live ones; one empty entry stops the tracking.
-pub fn update(ty: &Type, live: &Value, new: Value, writer: &Writer<'_>) -> Value {
-    let shape = Shape::Object(ty);
+/// Notes who changed what between two states of an object, both in the version of the writer. `live` is null where the object is
+/// being created. Managed fields that the new state brings along replace the live ones; one empty entry stops the tracking.
+pub fn update(versions: &dyn Versions, live: &Value, new: Value, writer: &Writer<'_>) -> Value {
     if matches!(meta::managed_fields(&new), [Value::Object(map)] if map.is_empty()) {
         return closed(new, Managers::default());
     }
@@ -160,9 +180,9 @@ pub fn update(ty: &Type, live: &Value, new: Value, writer: &Writer<'_>) -> Value
         return closed(new, managers);
     }
     let key = ManagerKey::new(writer.manager, Operation::Update, writer.api_version, writer.subresource);
-    match live {
-        Value::Null => track(&mut managers, shape, &nothing(ty), &new, key, writer),
-        live => track(&mut managers, shape, live, &new, key, writer),
+    match (live, versions.ty(writer.api_version)) {
+        (Value::Null, Some(ty)) => track(&mut managers, versions, &nothing(ty), &new, key, writer),
+        (live, _) => track(&mut managers, versions, live, &new, key, writer),
     }
     entries::cap(&mut managers);
     closed(new, managers)
@@ -186,68 +206,109 @@ fn nothing(ty: &Type) -> Value {
 }
 
 /// Gives what changed to one manager, and takes it from the others.
-fn track(managers: &mut Managers, shape: Shape<'_>, live: &Value, new: &Value, key: ManagerKey, writer: &Writer<'_>) {
-    let comparison = walk::compare(shape, live, new).without(writer.reset);
-    let changed = comparison.modified.clone().union(&comparison.added);
-    for owner in managers.values_mut() {
-        owner.lose(&changed);
-        owner.lose(&comparison.removed);
-    }
-    let mut taken = changed;
-    taken.subtract(&comparison.removed);
-    taken.subtract(entries::identity());
-    if !taken.is_empty() {
-        let owner = managers.entry(key).or_insert_with(|| Owner::new(Set::default(), writer.api_version, None));
-        owner.gain(&taken);
-        owner.time = Some(writer.now.to_owned());
+fn track(
+    managers: &mut Managers,
+    versions: &dyn Versions,
+    live: &Value,
+    new: &Value,
+    key: ManagerKey,
+    writer: &Writer<'_>,
+) {
+    let mut changes = Changes::new(versions, writer.api_version, live, new, writer.reset);
+    managers.retain(|_, owner| {
+        let Some(change) = changes.of(&owner.api_version) else { return false };
+        owner.lose(&change.set);
+        owner.lose(&change.removed);
+        true
+    });
+    if let Some(change) = changes.of(writer.api_version) {
+        let mut taken = change.set.difference(&change.removed);
+        taken.subtract(entries::identity());
+        if !taken.is_empty() {
+            let owner = managers.entry(key).or_insert_with(|| Owner::new(Set::default(), writer.api_version, None));
+            owner.gain(&taken);
+            owner.time = Some(writer.now.to_owned());
+        }
     }
     managers.retain(|_, owner| !owner.set.is_empty());
 }
 
-/// Takes from the others what an apply changed; without force that is a conflict.
+/// What an apply may take from others.
+enum Allowed {
+    All,
+    These(Set),
+}
+
+/// Takes from the others what an apply changed; what it may not take is a conflict.
 fn release(
     managers: &mut Managers,
-    comparison: &walk::Comparison,
+    mut changes: Changes<'_>,
     applier: &ManagerKey,
-    force: bool,
+    allowed: &Allowed,
 ) -> Result<(), ApplyError> {
-    let changed = comparison.modified.clone().union(&comparison.added);
     let mut conflicts = Vec::new();
-    for (key, owner) in managers.iter_mut().filter(|(key, _)| *key != applier) {
-        let conflicting = owner.set.intersection(&changed);
-        conflicts.extend(conflicting.paths().into_iter().map(|field| Conflict {
-            manager: key.clone(),
-            time: owner.time.clone(),
-            field,
-        }));
+    managers.retain(|key, owner| {
+        if key == applier {
+            return true;
+        }
+        let Some(change) = changes.of(&owner.api_version) else { return false };
+        let conflicting = owner.set.intersection(&change.set);
+        if let Allowed::These(allowed) = allowed {
+            conflicts.extend(conflicting.difference(allowed).paths().into_iter().map(|field| Conflict {
+                manager: key.clone(),
+                time: owner.time.clone(),
+                field,
+            }));
+        }
         owner.lose(&conflicting);
-        owner.lose(&comparison.removed);
-    }
-    if !force && !conflicts.is_empty() {
+        owner.lose(&change.removed);
+        true
+    });
+    if !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }
     managers.retain(|_, owner| !owner.set.is_empty());
     Ok(())
 }
 
-/// Removes what the applier applied last time, not this time, and nobody else owns.
-fn prune(shape: Shape<'_>, merged: Value, managers: &Managers, last: &Set) -> Value {
-    if last.is_empty() {
+/// Removes what the applier applied last time, not this time, and nobody else owns. What it applied has the names of the version
+/// that it used then.
+fn prune(versions: &dyn Versions, merged: Value, managers: &Managers, last: &Owner, writer: &Writer<'_>) -> Value {
+    let last_set = last.set.recursive_difference(writer.reset);
+    let (then, Some(ty)) = (last.api_version.as_str(), versions.ty(&last.api_version)) else { return merged };
+    if last_set.is_empty() {
         return merged;
     }
-    let named = |set: &Set| walk::with_named_fields(shape, set);
-    let last = named(last);
-    let pruned = walk::remove(shape, merged.clone(), &last);
-    if pruned == merged {
+    let convert = |object: &Value, from: &str, to: &str| match from == to {
+        true => object.clone(),
+        false => versions.convert(object, from, to),
+    };
+    let shape = Shape::Object(ty);
+    let last_set = walk::with_named_fields(shape, &last_set);
+    let before = convert(&merged, writer.api_version, then);
+    let mut pruned = walk::remove(shape, before.clone(), &last_set);
+    if pruned == before {
         return merged;
     }
-    let all = named(&walk::fields_of(shape, &merged));
-    let owned = managers.values().fold(Set::default(), |all, owner| all.union(&owner.set));
-    // What any manager still owns comes back, and so does what went only because something above it went.
-    let kept = named(&walk::fields_of(shape, &pruned)).union(&named(&owned));
-    let pruned = walk::remove(shape, merged.clone(), &all.difference(&kept));
-    let gone = all.difference(&named(&walk::fields_of(shape, &pruned))).intersection(&last);
-    walk::remove(shape, merged, &gone)
+    // What any manager still owns comes back, in the version of the removal first, so that the rest can be converted.
+    let mut owned: BTreeMap<(bool, &str), Set> = BTreeMap::new();
+    for owner in managers.values() {
+        let set = owned.entry((owner.api_version != then, &owner.api_version)).or_default();
+        *set = std::mem::take(set).union(&owner.set);
+    }
+    for ((_, version), set) in &owned {
+        let Some(shape) = versions.ty(version).map(Shape::Object) else { continue };
+        let named = |set: &Set| walk::with_named_fields(shape, set);
+        let whole = convert(&merged, writer.api_version, version);
+        let left = convert(&pruned, then, version);
+        let kept = named(&walk::fields_of(shape, &left)).union(&named(set));
+        let gone = named(&walk::fields_of(shape, &whole)).difference(&kept);
+        pruned = convert(&walk::remove(shape, whole, &gone), version, then);
+    }
+    // So does what went only because something above it went.
+    let named = |object: &Value| walk::with_named_fields(shape, &walk::fields_of(shape, object));
+    let gone = named(&before).difference(&named(&pruned)).intersection(&last_set);
+    convert(&walk::remove(shape, before, &gone), then, writer.api_version)
 }
 
 /// The object without its managed fields, and they. What cannot be read is dropped, as in Kubernetes.

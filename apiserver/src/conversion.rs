@@ -2,7 +2,9 @@
 //!
 //! Kubernetes API conventions, "API versioning": every version of an object can be converted into every other.
 
-use apimachinery::schema::Resource;
+use apimachinery::Schema;
+use apimachinery::managed_fields::Versions;
+use apimachinery::schema::{Resource, Type};
 use serde_json::{Map, Value, json};
 
 /// How a served version differs from the stored one.
@@ -33,6 +35,37 @@ pub fn of(resource: &Resource) -> Option<&'static dyn Conversion> {
         ("events.k8s.io", "v1", "events") => Some(&NewEvents),
         ("autoscaling", "v1", "horizontalpodautoscalers") => Some(&AutoscalerV1),
         _ => None,
+    }
+}
+
+/// A resource that is served in the version that it is stored in, and in another.
+pub struct Forms {
+    stored: &'static Resource,
+    other: &'static Resource,
+    conversion: &'static dyn Conversion,
+}
+
+/// The two forms of a resource, if it has two.
+pub fn forms(resource: &Resource) -> Option<Forms> {
+    let [stored, other] = match resource.resource.as_str() {
+        "events" => [("", "v1"), ("events.k8s.io", "v1")],
+        "horizontalpodautoscalers" => [("autoscaling", "v2"), ("autoscaling", "v1")],
+        _ => return None,
+    };
+    let row = |(group, version): (&str, &str)| Schema::builtin().resource(group, version, &resource.resource);
+    let (stored, other) = (row(stored)?, row(other)?);
+    Some(Forms { stored, other, conversion: of(other)? })
+}
+
+impl Versions for Forms {
+    fn ty(&self, api_version: &str) -> Option<&Type> {
+        [self.stored, self.other].into_iter().find(|row| row.api_version() == api_version).map(|row| &*row.ty)
+    }
+
+    fn convert(&self, object: &Value, from: &str, to: &str) -> Value {
+        let stored = self.stored.api_version();
+        let object = if from == stored { object.clone() } else { self.conversion.to_stored(object.clone()) };
+        if to == stored { object } else { self.conversion.to_served(object) }
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Kubernetes documentation, "Server-Side Apply".
 
-use apimachinery::managed_fields::{self, Set};
-use apimachinery::{ApiError, time};
+use apimachinery::field::{Error, Path};
+use apimachinery::managed_fields::{self, Set, Versions};
+use apimachinery::{ApiError, meta, time};
 use http::header::USER_AGENT;
 use serde_json::Value;
 
+use crate::conversion::{self, Forms};
 use crate::endpoints::write::Call;
 
 /// The longest name of a manager.
@@ -24,18 +26,16 @@ impl Writer {
     /// The `fieldManager` of a request; without one the first part of its user agent.
     ///
     /// # Errors
-    /// `BadRequest` when the name is too long or has characters that cannot be printed.
+    /// `Invalid` when the name is too long or has characters that cannot be printed.
     pub fn of(call: &Call<'_>) -> Result<Self, ApiError> {
         let given = call.query.get("fieldManager");
+        let path = Path::new("fieldManager");
         if given.len() > MAX_NAME {
-            return Err(ApiError::bad_request(format!(
-                "fieldManager: Too long: may not be more than {MAX_NAME} bytes"
-            )));
+            return Err(call.invalid_option(Error::too_long(&path, MAX_NAME)));
         }
         if given.chars().any(char::is_control) {
-            return Err(ApiError::bad_request(format!(
-                "fieldManager: Invalid value: {given:?}: should not contain non-printable characters"
-            )));
+            let detail = "should not contain non-printable characters";
+            return Err(call.invalid_option(Error::invalid(&path, given, detail)));
         }
         if !given.is_empty() {
             return Ok(Writer { manager: given.to_owned(), applies: false });
@@ -46,15 +46,32 @@ impl Writer {
     }
 }
 
-/// Notes what the writer changed between two states of an object; `live` is null where it is being created. An applied object
-/// has its managers already.
-pub fn track(call: &Call<'_>, live: &Value, value: Value, writer: &Writer) -> Value {
+/// Notes what the writer changed between two stored states of an object; `live` is null where it is being created. An applied
+/// object has its managers already.
+pub fn track(call: &Call<'_>, live: &Value, mut value: Value, writer: &Writer) -> Value {
     if writer.applies {
         return value;
     }
     let reset = managed_fields::reset_fields(&call.served.resource, &call.info.subresource);
     let now = time::now_rfc3339();
-    managed_fields::update(call.stored_type(), live, value, &writer.fields(call, &now, &reset))
+    let fields = writer.fields(call, &now, &reset);
+    let forms = conversion::forms(&call.served.resource);
+    let Some(conversion) = call.served.conversion else {
+        return managed_fields::update(versions(call, forms.as_ref()), live, value, &fields);
+    };
+    // Fields have the names of the version that is written.
+    let live = if live.is_null() { Value::Null } else { conversion.to_served(live.clone()) };
+    let served = conversion.to_served(value.clone());
+    let tracked = managed_fields::update(versions(call, forms.as_ref()), &live, served, &fields);
+    meta::set_managed_fields(&mut value, meta::managed_fields(&tracked).to_vec());
+    value
+}
+
+fn versions<'a>(call: &'a Call<'_>, forms: Option<&'a Forms>) -> &'a dyn Versions {
+    match forms {
+        Some(forms) => forms,
+        None => &*call.served.resource.ty,
+    }
 }
 
 impl Writer {
@@ -76,6 +93,7 @@ impl Writer {
         let reset = managed_fields::reset_fields(&call.served.resource, &call.info.subresource);
         let now = time::now_rfc3339();
         let fields = self.fields(call, &now, &reset);
-        Ok(managed_fields::apply(&call.served.resource.ty, live, applied, &fields, force)?)
+        let forms = conversion::forms(&call.served.resource);
+        Ok(managed_fields::apply(versions(call, forms.as_ref()), live, applied, &fields, force)?)
     }
 }

@@ -66,10 +66,9 @@ impl Call<'_> {
             return self.apply(body, part).await;
         }
         if self.query.has("force") {
-            return Err(invalid_option(Error::forbidden(
-                &Path::new("force"),
-                "may not be specified for non-apply patch",
-            )));
+            return Err(
+                self.invalid_option(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch"))
+            );
         }
         let writer = Writer::of(self)?;
         let dry_run = self.dry_run()?;
@@ -93,7 +92,7 @@ impl Call<'_> {
     async fn apply(&self, body: &[u8], part: Part) -> Result<(StatusCode, Arc<Object>), ApiError> {
         if self.query.get("fieldManager").is_empty() {
             let error = Error::required(&Path::new("fieldManager"), "is required for apply patch");
-            return Err(invalid_option(error));
+            return Err(self.invalid_option(error));
         }
         let writer = Writer { applies: true, ..Writer::of(self)? };
         let force = self.query.flag("force");
@@ -153,8 +152,4 @@ impl Call<'_> {
         }
         Ok(())
     }
-}
-
-fn invalid_option(error: Error) -> ApiError {
-    ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[error])
 }

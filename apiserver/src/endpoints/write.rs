@@ -121,7 +121,7 @@ impl Call<'_> {
     }
 
     /// `Invalid`, for an option of the request.
-    fn invalid_option(&self, error: Error) -> ApiError {
+    pub fn invalid_option(&self, error: Error) -> ApiError {
         let kind = match self.info.verb {
             "create" => "CreateOptions",
             "update" => "UpdateOptions",
