@@ -21,7 +21,6 @@ mod present;
 mod request;
 mod respond;
 mod run;
-mod scale;
 mod selection;
 mod served;
 mod server;

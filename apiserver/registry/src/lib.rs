@@ -13,11 +13,10 @@ mod table;
 
 /// Rules of the subresources that are not a kind's own.
 pub mod subresources {
-    pub use crate::kinds::config::{default_token_request, validate_token_request};
-    pub use crate::kinds::namespace::{prepare_for_finalize, validate_finalize};
+    pub use crate::kinds::namespace::validate_finalize;
     pub use crate::kinds::pod_subresources::{
         bind, is_gated, prepare_for_ephemeral_containers, prepare_for_resize, validate_binding,
-        validate_ephemeral_containers, validate_eviction, validate_resize,
+        validate_ephemeral_containers, validate_resize,
     };
     pub use crate::kinds::small::validate_approval;
 }

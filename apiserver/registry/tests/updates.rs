@@ -229,9 +229,9 @@ fn a_namespace_ends_its_finalizers_through_their_own_door() {
     let mut through_update = obj.clone();
     strategy("", "namespaces").prepare_for_update(&mut through_update, &old);
     assert_eq!(through_update["spec"]["finalizers"], json!(["kubernetes"]));
-    subresources::prepare_for_finalize(&mut obj, &old);
-    assert_eq!(obj["spec"]["finalizers"], json!([]));
     assert_eq!(subresources::validate_finalize(&obj, &old), vec![]);
+    obj["spec"]["finalizers"] = json!(["nobody's"]);
+    assert!(!subresources::validate_finalize(&obj, &old).is_empty());
 }
 
 #[test]

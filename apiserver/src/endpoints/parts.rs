@@ -3,31 +3,22 @@
 //!
 //! KEP-1287 (in-place resize), KEP-277 (ephemeral containers), KEP-1513 (certificate signing requests).
 
-use apimachinery::field::{Error, ErrorList, Path};
+use apimachinery::field::ErrorList;
+use apiserver_registry::subresources;
 use serde_json::{Value, json};
 
 use super::update::Part;
 
 /// Keeps everything of the object as it was, but the part.
 pub fn prepare(part: Part, value: &mut Value, old: &Value) {
-    let wanted = std::mem::replace(value, old.clone());
-    value["metadata"]["managedFields"] = wanted["metadata"]["managedFields"].clone();
+    let managed = value["metadata"]["managedFields"].take();
     match part {
-        Part::EphemeralContainers => {
-            value["spec"]["ephemeralContainers"] = wanted["spec"]["ephemeralContainers"].clone();
-        }
-        Part::Resize => {
-            for list in ["containers", "initContainers"] {
-                resize(&mut value["spec"][list], &wanted["spec"][list]);
-            }
-            if value["spec"]["containers"] != old["spec"]["containers"] {
-                let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
-                value["metadata"]["generation"] = (generation + 1).into();
-            }
-        }
-        Part::Approval => approve(value, &wanted),
+        Part::EphemeralContainers => subresources::prepare_for_ephemeral_containers(value, old),
+        Part::Resize => subresources::prepare_for_resize(value, old),
+        Part::Approval => approve(value, old),
         Part::Main | Part::Status => {}
     }
+    value["metadata"]["managedFields"] = managed;
     remove_nulls(value);
 }
 
@@ -39,21 +30,10 @@ fn remove_nulls(value: &mut Value) {
     }
 }
 
-fn resize(containers: &mut Value, wanted: &Value) {
-    for container in containers.as_array_mut().into_iter().flatten() {
-        let same_name = |other: &&Value| other["name"] == container["name"];
-        let Some(found) = wanted.as_array().into_iter().flatten().find(same_name) else { continue };
-        container["resources"] = found["resources"].clone();
-        if !found["resizePolicy"].is_null() {
-            container["resizePolicy"] = found["resizePolicy"].clone();
-        }
-    }
-}
-
 /// Only the conditions that approve or deny may be changed; a new one gets the time.
-fn approve(value: &mut Value, wanted: &Value) {
+fn approve(value: &mut Value, old: &Value) {
     let now = apimachinery::time::now_rfc3339();
-    let mut conditions = wanted["status"]["conditions"].clone();
+    let mut conditions = value["status"]["conditions"].take();
     for condition in conditions.as_array_mut().into_iter().flatten() {
         for field in ["lastUpdateTime", "lastTransitionTime"] {
             if condition[field].is_null() {
@@ -61,6 +41,7 @@ fn approve(value: &mut Value, wanted: &Value) {
             }
         }
     }
+    *value = old.clone();
     if !value["status"].is_object() {
         value["status"] = json!({});
     }
@@ -70,59 +51,89 @@ fn approve(value: &mut Value, wanted: &Value) {
 /// The rules of the part.
 pub fn validate(part: Part, value: &Value, old: &Value) -> ErrorList {
     match part {
-        Part::EphemeralContainers => ephemeral(value, old),
-        Part::Approval => approval(value),
-        Part::Resize | Part::Main | Part::Status => Vec::new(),
+        Part::EphemeralContainers => subresources::validate_ephemeral_containers(value, old),
+        Part::Resize => subresources::validate_resize(value, old),
+        Part::Approval => subresources::validate_approval(value, old),
+        Part::Main | Part::Status => Vec::new(),
     }
 }
 
-/// Ephemeral containers are added, never changed or removed.
-fn ephemeral(value: &Value, old: &Value) -> ErrorList {
-    let path = Path::new("spec").child("ephemeralContainers");
-    let list = |object: &Value| object["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
-    let (new, before) = (list(value), list(old));
-    let mut errors = ErrorList::new();
-    for (index, container) in before.iter().enumerate() {
-        match new.iter().find(|other| other["name"] == container["name"]) {
-            None => errors.push(Error::forbidden(
-                &path,
-                format!("existing ephemeral containers {} may not be removed", container["name"]),
-            )),
-            Some(other) if other != container => {
-                errors.push(Error::forbidden(
-                    &path.index(index),
-                    format!("existing ephemeral containers {} may not be changed", container["name"]),
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-    for (index, container) in new.iter().enumerate() {
-        let at = path.index(index);
-        for required in ["name", "image"] {
-            if container[required].as_str().is_none_or(str::is_empty) {
-                errors.push(Error::required(&at.child(required), ""));
-            }
-        }
-        for forbidden in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-            if !container[forbidden].is_null() {
-                errors.push(Error::forbidden(&at.child(forbidden), "cannot be set for an Ephemeral Container"));
-            }
-        }
-        let target = &container["targetContainerName"];
-        let exists = value["spec"]["containers"].as_array().into_iter().flatten().any(|c| c["name"] == *target);
-        if !target.is_null() && !exists {
-            errors.push(Error::not_found(&at.child("targetContainerName"), target.clone()));
-        }
-    }
-    errors
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn approval(value: &Value) -> ErrorList {
-    let path = Path::new("status").child("conditions");
-    let has = |kind: &str| value["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == kind);
-    if has("Approved") && has("Denied") {
-        return vec![Error::invalid(&path, "Denied", "Approved and Denied conditions are mutually exclusive")];
+    fn pod() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}},
+                "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}],
+                "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "terminationGracePeriodSeconds": 30},
+        })
     }
-    Vec::new()
+
+    fn changed(part: Part, old: &Value, change: impl Fn(&mut Value)) -> (Value, ErrorList) {
+        let mut new = old.clone();
+        change(&mut new);
+        new["metadata"]["managedFields"] = json!([{"manager": "m"}]);
+        prepare(part, &mut new, old);
+        let errors = validate(part, &new, old);
+        (new, errors)
+    }
+
+    #[test]
+    fn a_resize_changes_resources_and_nothing_else() {
+        let (new, errors) = changed(Part::Resize, &pod(), |pod| {
+            pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}});
+            pod["spec"]["containers"][0]["image"] = json!("other");
+            pod["metadata"]["labels"] = json!({"a": "b"});
+        });
+        assert_eq!(errors, vec![]);
+        assert_eq!(new["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
+        assert_eq!(new["spec"]["containers"][0]["image"], "i");
+        assert_eq!(new["metadata"].get("labels"), None);
+        assert_eq!(new["metadata"]["generation"], 4);
+        assert_eq!(new["metadata"]["managedFields"][0]["manager"], "m");
+        let (_, errors) = changed(Part::Resize, &pod(), |pod| pod["spec"]["containers"][0]["resources"] = json!({}));
+        assert!(!errors.is_empty(), "the class of the pod would change");
+    }
+
+    #[test]
+    fn an_ephemeral_container_is_added_and_stays_as_it_is() {
+        let debug =
+            json!({"name": "debug", "image": "d", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"});
+        let (new, errors) = changed(Part::EphemeralContainers, &pod(), |pod| {
+            pod["spec"]["ephemeralContainers"] = json!([debug]);
+            pod["spec"]["hostNetwork"] = json!(true);
+        });
+        assert_eq!(errors, vec![]);
+        assert_eq!(new["spec"].get("hostNetwork"), None);
+        assert_eq!(new["metadata"]["generation"], 4);
+        let (_, errors) = changed(Part::EphemeralContainers, &new, |pod| {
+            pod["spec"]["ephemeralContainers"][0]["image"] = json!("e");
+        });
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let (_, errors) = changed(Part::EphemeralContainers, &pod(), |pod| {
+            pod["spec"]["ephemeralContainers"] = json!([{"name": "c", "image": "d"}]);
+        });
+        assert!(!errors.is_empty(), "the name is taken");
+    }
+
+    #[test]
+    fn an_approval_cannot_be_taken_back() {
+        let request = json!({"metadata": {"name": "r", "uid": "u"}, "spec": {"signerName": "a.b/c"}, "status": {"certificate": "x"}});
+        let approval = json!([{"type": "Approved", "status": "True"}]);
+        let (approved, errors) = changed(Part::Approval, &request, |request| {
+            request["status"] = json!({"conditions": approval});
+            request["spec"]["signerName"] = json!("d.e/f");
+        });
+        assert_eq!(errors, vec![]);
+        assert!(approved["status"]["conditions"][0]["lastUpdateTime"].is_string());
+        assert_eq!(
+            (&approved["status"]["certificate"], &approved["spec"]["signerName"]),
+            (&json!("x"), &json!("a.b/c"))
+        );
+        let (_, errors) = changed(Part::Approval, &approved, |request| request["status"] = json!({}));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+    }
 }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use apimachinery::field;
 use apimachinery::schema::{Schema, Type};
-use apimachinery::{ApiError, Reason, labels, meta, time};
+use apimachinery::time::{self, Moment};
+use apimachinery::{ApiError, Reason, labels, meta};
 use apiserver_admission::{Attributes, Operation};
+use apiserver_registry::{scale, subresources};
 use apiserver_storage::{Object, reader};
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use super::patch::Patch;
 use super::update::Part;
 use super::write::{Call, Change};
 use crate::managed::Writer;
-use crate::{negotiate, scale};
+use crate::negotiate;
 
 /// The type of a subresource's own kind.
 fn type_of(api_version: &str, kind: &str) -> Result<&'static Arc<Type>, ApiError> {
@@ -26,7 +27,7 @@ fn type_of(api_version: &str, kind: &str) -> Result<&'static Arc<Type>, ApiError
 impl Call<'_> {
     /// The `Scale` of an object.
     pub fn scale_of(&self, object: &Object) -> Value {
-        scale::get(&object.to_value())
+        scale::of(&object.to_value())
     }
 
     /// Sets the number of replicas, by PUT.
@@ -57,14 +58,12 @@ impl Call<'_> {
                 if !version.is_empty() && version != meta::resource_version(&scale) {
                     return Err(ApiError::modified(self.group(), self.plural(), name));
                 }
-                let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
-                if replicas < 0 {
-                    let path = field::Path::new("spec").child("replicas");
-                    let error = field::Error::invalid(&path, replicas, "must be greater than or equal to 0");
-                    return Err(ApiError::invalid("autoscaling", "Scale", name, &[error]));
+                let errors = scale::validate(&wanted);
+                if !errors.is_empty() {
+                    return Err(ApiError::invalid("autoscaling", "Scale", name, &errors));
                 }
                 let mut value = self.to_served(&current);
-                scale::set(&mut value, replicas);
+                value["spec"]["replicas"] = wanted["spec"]["replicas"].as_i64().unwrap_or(0).into();
                 self.replace(&current, value, Part::Main, dry_run, writer).await
             })
             .await?
@@ -76,16 +75,7 @@ impl Call<'_> {
     pub async fn bind(&self, body: &[u8]) -> Result<(), ApiError> {
         let binding = self.decode(type_of("v1", "Binding")?, body)?;
         let name = if self.info.name.is_empty() { meta::name(&binding) } else { &self.info.name };
-        let node = binding["target"]["name"].as_str().unwrap_or_default();
-        let target = field::Path::new("target");
-        let mut errors = Vec::new();
-        match binding["target"]["kind"].as_str().unwrap_or_default() {
-            "" | "Node" => {}
-            kind => errors.push(field::Error::not_supported(&target.child("kind"), kind, &["Node", "<empty>"])),
-        }
-        if node.is_empty() {
-            errors.push(field::Error::required(&target.child("name"), ""));
-        }
+        let errors = subresources::validate_binding(&binding);
         if !errors.is_empty() {
             return Err(ApiError::invalid("", "Binding", name, &errors));
         }
@@ -97,39 +87,8 @@ impl Call<'_> {
         self.server.admission.admit(&attributes, &mut admitted, None).await?;
         self.server.admission.validate(&attributes, Some(&admitted), None).await?;
         let admitted = &admitted;
-        self.modify(name, dry_run, |current| async move { self.plan_binding(&current, admitted, node) }).await?;
+        self.modify(name, dry_run, |current| async move { plan_binding(&current, admitted) }).await?;
         Ok(())
-    }
-
-    fn plan_binding(&self, current: &Object, binding: &Value, node: &str) -> Result<Change<'static>, ApiError> {
-        let mut pod = current.to_value();
-        let name = current.name();
-        let conflict = |detail: &str| Err(ApiError::conflict("", "pods/binding", name, detail));
-        let uid = meta::uid(binding);
-        if !uid.is_empty() && uid != meta::uid(&pod) {
-            return conflict(&format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(&pod)
-            ));
-        }
-        if meta::deletion_timestamp(&pod).is_some() {
-            return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
-        }
-        if let Some(assigned) = pod["spec"]["nodeName"].as_str().filter(|assigned| !assigned.is_empty()) {
-            return conflict(&format!("pod {name} is already assigned to node {assigned:?}"));
-        }
-        if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
-            return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
-        }
-        pod["spec"]["nodeName"] = node.into();
-        for (key, value) in meta::annotations(binding).into_iter().flatten() {
-            meta::set_annotation(&mut pod, key, value.as_str().unwrap_or_default());
-        }
-        for (key, value) in meta::labels(binding).into_iter().flatten() {
-            meta::set_label(&mut pod, key, value.as_str().unwrap_or_default());
-        }
-        set_condition(&mut pod, "PodScheduled", "True");
-        Ok(pod.into())
     }
 
     /// Evicts a pod, if its disruption budgets allow it (Kubernetes documentation, "API-initiated eviction").
@@ -169,6 +128,9 @@ impl Call<'_> {
                 ));
             }
         };
+        if spares_budget(pod, budget) {
+            return Ok(());
+        }
         let served = self.server.resources.builtin_resource("policy", "poddisruptionbudgets");
         let mut info = self.info.clone();
         (info.resource, info.subresource, info.group) =
@@ -195,10 +157,45 @@ impl Call<'_> {
                 Value::Null => json!([]),
                 finalizers => finalizers.clone(),
             };
+            self.check(current.name(), subresources::validate_finalize(&namespace, &current.to_value()))?;
             Ok(if super::write::is_released(&namespace) { Change::Delete } else { namespace.into() })
         };
         Ok(self.modify(&self.info.name, dry_run, change).await?.object)
     }
+}
+
+/// The pod on its node.
+fn plan_binding(current: &Object, binding: &Value) -> Result<Change<'static>, ApiError> {
+    let mut pod = current.to_value();
+    let name = current.name();
+    let conflict = |detail: &str| Err(ApiError::conflict("", "pods/binding", name, detail));
+    let uid = meta::uid(binding);
+    if !uid.is_empty() && uid != meta::uid(&pod) {
+        return conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(&pod)
+        ));
+    }
+    if meta::deletion_timestamp(&pod).is_some() {
+        return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    if let Some(assigned) = pod["spec"]["nodeName"].as_str().filter(|assigned| !assigned.is_empty()) {
+        return conflict(&format!("pod {name} is already assigned to node {assigned:?}"));
+    }
+    if subresources::is_gated(&pod) {
+        return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    subresources::bind(&mut pod, binding, Moment::now());
+    Ok(pod.into())
+}
+
+/// Whether a pod that is not ready may go without spending the budget (KEP-3017).
+fn spares_budget(pod: &Value, budget: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let number = |field: &str| budget["status"][field].as_i64().unwrap_or(0);
+    let healthy = number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
+    !ready && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy)
 }
 
 fn plan_disruption(current: &Object, pod: &str) -> Result<Change<'static>, ApiError> {
@@ -224,17 +221,18 @@ fn plan_disruption(current: &Object, pod: &str) -> Result<Change<'static>, ApiEr
     Ok(budget.into())
 }
 
-/// Sets a condition of a status, with the time of its last change.
-fn set_condition(object: &mut Value, kind: &str, status: &str) {
-    if !object["status"]["conditions"].is_array() {
-        object["status"]["conditions"] = json!([]);
-    }
-    let Some(conditions) = object["status"]["conditions"].as_array_mut() else { return };
-    match conditions.iter_mut().find(|condition| condition["type"] == kind) {
-        Some(condition) if condition["status"] == status => {}
-        Some(condition) => {
-            *condition = json!({"type": kind, "status": status, "lastTransitionTime": time::now_rfc3339()});
-        }
-        None => conditions.push(json!({"type": kind, "status": status, "lastTransitionTime": time::now_rfc3339()})),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_not_ready_goes_without_the_budget_when_enough_are_healthy() {
+        let pod = |ready: &str| json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}});
+        let budget = |policy: &str, healthy: i64| json!({"spec": {"unhealthyPodEvictionPolicy": policy}, "status": {"currentHealthy": healthy, "desiredHealthy": 2}});
+        assert!(!spares_budget(&pod("True"), &budget("AlwaysAllow", 2)));
+        assert!(spares_budget(&pod("False"), &budget("AlwaysAllow", 0)));
+        assert!(spares_budget(&pod("False"), &budget("IfHealthyBudget", 2)));
+        assert!(!spares_budget(&pod("False"), &budget("IfHealthyBudget", 1)));
+        assert!(!spares_budget(&pod("False"), &json!({"spec": {}, "status": {}})), "no pods are wanted");
     }
 }

@@ -3,7 +3,7 @@
 use apimachinery::names;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::defaults::{object, set_empty};
 use crate::node::Node;
@@ -58,7 +58,7 @@ fn config_map(root: Node<'_>) {
         total += decoded_len(value.str());
     }
     if total > DATA_MAX {
-        root.named("").too_long(DATA_MAX);
+        root.entry("").too_long(DATA_MAX);
     }
 }
 
@@ -150,22 +150,4 @@ fn docker_config(data: Node<'_>, key: &str) {
 fn secret_update(root: Node<'_>, old: &Value) {
     root.get("type").immutable(&old["type"]);
     immutable(root, old, &["data"]);
-}
-
-/// A request for a service account's token (`serviceaccounts/token`).
-pub fn validate_token_request(request: &Value) -> apimachinery::field::ErrorList {
-    crate::node::collect(request, |root| {
-        let seconds = root.get("spec").get("expirationSeconds");
-        if seconds.int() < 600 {
-            seconds.invalid("may not specify a duration less than 10 minutes");
-        }
-        if seconds.int() > 1 << 32 {
-            seconds.invalid("may not specify a duration larger than 2^32 seconds");
-        }
-    })
-}
-
-/// The defaults of a request for a token: an hour.
-pub fn default_token_request(request: &mut Value) {
-    crate::defaults::set(object(request, "spec"), "expirationSeconds", json!(3600));
 }

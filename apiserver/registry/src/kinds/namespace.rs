@@ -71,12 +71,7 @@ fn status(root: Node<'_>, _old: &Value) {
     }
 }
 
-/// `namespaces/finalize`: only the finalizers change.
-pub fn prepare_for_finalize(namespace: &mut Value, old: &Value) {
-    namespace["status"] = old["status"].clone();
-}
-
-/// The rules of `namespaces/finalize`.
+/// The rules of `namespaces/finalize`, which changes the finalizers alone.
 pub fn validate_finalize(namespace: &Value, old: &Value) -> apimachinery::field::ErrorList {
     crate::node::collect(namespace, |root| {
         crate::rules::meta::validate_update(root.get("metadata"), &old["metadata"]);

@@ -1,4 +1,4 @@
-//! The subresources of pods that change them: binding, eviction, ephemeral containers, resize.
+//! The subresources of pods that change them: binding, ephemeral containers, resize.
 
 use apimachinery::field::ErrorList;
 use apimachinery::time::Moment;
@@ -27,6 +27,10 @@ pub fn bind(pod: &mut Value, binding: &Value, now: Moment) {
     for (key, value) in annotations {
         defaults::object(defaults::object(pod, "metadata"), "annotations")[key] = value;
     }
+    let labels = binding["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    for (key, value) in labels {
+        defaults::object(defaults::object(pod, "metadata"), "labels")[key] = value;
+    }
     let mut conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let mut scheduled = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now.to_seconds(),
@@ -44,18 +48,6 @@ pub fn is_gated(pod: &Value) -> bool {
     pod["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty())
 }
 
-/// A `policy/v1 Eviction` (`pods/eviction`): it names the pod of its path.
-pub fn validate_eviction(eviction: &Value, pod: &str) -> ErrorList {
-    collect(eviction, |root| {
-        let name = root.get("metadata").get("name");
-        if !name.is_empty() && name.str() != pod {
-            name.invalid("must be the name of the pod in the URL");
-        }
-        let seconds = root.get("deleteOptions").get("gracePeriodSeconds");
-        seconds.non_negative();
-    })
-}
-
 /// `pods/ephemeralcontainers`: what else the request says is dropped.
 pub fn prepare_for_ephemeral_containers(pod: &mut Value, old: &Value) {
     let containers = pod["spec"]["ephemeralContainers"].clone();
@@ -65,6 +57,16 @@ pub fn prepare_for_ephemeral_containers(pod: &mut Value, old: &Value) {
     pod["metadata"] = metadata;
     pod["spec"]["ephemeralContainers"] = containers;
     defaults::pod_spec(&mut pod["spec"]);
+    count_generation(pod, old);
+}
+
+/// What is wanted of the pod changed.
+fn count_generation(pod: &mut Value, old: &Value) {
+    if let Some(generation) = old["metadata"]["generation"].as_i64()
+        && pod["spec"] != old["spec"]
+    {
+        pod["metadata"]["generation"] = (generation + 1).into();
+    }
 }
 
 /// Ephemeral containers are added, never changed or removed.
@@ -102,6 +104,7 @@ pub fn prepare_for_resize(pod: &mut Value, old: &Value) {
             }
         });
     }
+    count_generation(pod, old);
 }
 
 /// A resize keeps the pod's class, and touches only CPU and memory.
