@@ -61,12 +61,12 @@ pub async fn dispatch(server: Arc<Server>, context: Context, request: Request<In
         user: &context.user,
         warnings: Warnings::default(),
     };
-    let mut answer =
+    call.warnings.add(served.strategy.deprecation().map(str::to_owned));
+    let answer =
         if info.subresource.is_empty() { call.main(&body).await } else { call.subresource(&head.method, &body).await };
-    if let Ok(response) = &mut answer {
-        respond::warn(response, call.warnings.take());
-    }
-    answer
+    let mut response = answer.unwrap_or_else(|error| respond::error(&error, negotiate::accept(&head.headers).ok()));
+    respond::warn(&mut response, &call.warnings.take());
+    Ok(response)
 }
 
 async fn read_body(method: &Method, body: Incoming) -> Result<Bytes, ApiError> {

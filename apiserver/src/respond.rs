@@ -1,5 +1,6 @@
 //! From the result of an endpoint to an HTTP response. The one place where errors become a `Status`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use apimachinery::ApiError;
@@ -12,6 +13,11 @@ use serde_json::Value;
 use crate::body::Body;
 use crate::negotiate::{Encoding, Form, Negotiated};
 use crate::present::{self, Presenter};
+
+/// How many characters of warnings go with one answer before they are cut.
+const WARNINGS_MAX: usize = 4 * 1024;
+/// To how many characters each is cut then.
+const CUT_WARNING: usize = 256;
 
 /// A response with a body of a known type.
 pub fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
@@ -66,12 +72,48 @@ pub fn error(error: &ApiError, negotiated: Option<Negotiated>) -> Response<Body>
     response
 }
 
-/// Adds `Warning` headers (RFC 7234, code 299).
-pub fn warn(response: &mut Response<Body>, warnings: Vec<String>) {
-    for warning in warnings {
-        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+/// Adds `Warning` headers (RFC 7234, code 299), each text once. When they are long together, each is cut, and the rest are left out.
+pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    let mut seen = HashSet::new();
+    let texts: Vec<&str> =
+        warnings.iter().map(String::as_str).filter(|text| !text.is_empty() && seen.insert(*text)).collect();
+    let long = texts.iter().map(|text| text.chars().count()).sum::<usize>() > WARNINGS_MAX;
+    let mut written = 0;
+    for text in texts {
+        if written >= WARNINGS_MAX {
+            break;
+        }
+        let cut: String = if long { text.chars().take(CUT_WARNING).collect() } else { text.to_owned() };
+        written += cut.chars().count();
+        let escaped = cut.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{escaped}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(warnings: &[String]) -> Vec<String> {
+        let mut response = Response::new(Body::full(Bytes::new()));
+        warn(&mut response, warnings);
+        let texts = response.headers().get_all(WARNING).iter();
+        texts.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
+    #[test]
+    fn warnings_are_sent_once_and_quoted() {
+        let warnings = ["a \"b\"", "ü", "a \"b\"", "", "line\nbreak"].map(str::to_owned);
+        assert_eq!(headers(&warnings), [r#"299 - "a \"b\"""#, r#"299 - "ü""#]);
+    }
+
+    #[test]
+    fn many_long_warnings_are_cut() {
+        let warnings: Vec<String> = (0..100).map(|i| format!("{i:03}{}", "x".repeat(497))).collect();
+        let sent = headers(&warnings);
+        assert_eq!(sent.len(), WARNINGS_MAX / CUT_WARNING);
+        assert!(sent.iter().all(|text| text.len() == CUT_WARNING + r#"299 - """#.len()));
     }
 }

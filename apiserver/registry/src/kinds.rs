@@ -57,6 +57,7 @@ pub const ALL: &[Kind] = &[
     service::KIND,
     small::CERTIFICATE_REQUEST,
     small::DISRUPTION_BUDGET,
+    small::COMPONENT_STATUS,
     small::LEASE,
     small::LOCAL_SUBJECT_ACCESS_REVIEW,
     small::PRIORITY_CLASS,

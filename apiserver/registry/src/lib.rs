@@ -10,6 +10,7 @@ mod rules;
 pub mod scale;
 mod strategy;
 mod table;
+mod warnings;
 
 /// Rules of the subresources that are not a kind's own.
 pub mod subresources {

@@ -27,13 +27,14 @@ enum Segment {
 pub struct Context {
     steps: RefCell<Vec<Step>>,
     errors: RefCell<ErrorList>,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl Default for Context {
     fn default() -> Self {
         let mut steps = Vec::with_capacity(128);
         steps.push(Step { parent: 0, segment: Segment::Root });
-        Context { steps: RefCell::new(steps), errors: RefCell::default() }
+        Context { steps: RefCell::new(steps), errors: RefCell::default(), warnings: RefCell::default() }
     }
 }
 
@@ -46,6 +47,11 @@ impl Context {
     /// How many failures were found so far.
     pub fn count(&self) -> usize {
         self.errors.borrow().len()
+    }
+
+    /// What was warned of.
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings.into_inner()
     }
 
     /// The failures found.
@@ -164,6 +170,16 @@ impl<'a> Node<'a> {
     /// How many failures were found so far in the whole object.
     pub fn errors_so_far(self) -> usize {
         self.context.count()
+    }
+
+    /// Warns of this place.
+    pub fn warn(self, text: impl std::fmt::Display) {
+        self.remark(format!("{}: {text}", self.path()));
+    }
+
+    /// Warns of the object.
+    pub fn remark(self, text: impl Into<String>) {
+        self.context.warnings.borrow_mut().push(text.into());
     }
 
     /// The printed path.

@@ -7,7 +7,7 @@ use apimachinery::field::ErrorList;
 use apimachinery::names;
 use serde_json::Value;
 
-use crate::node::{Node, collect};
+use crate::node::{Context, Node, collect};
 use crate::rules::meta::{self, NameRule};
 
 /// Behaviour of one resource. All methods are pure.
@@ -23,8 +23,10 @@ pub trait Strategy: Send + Sync {
     fn validate(&self, obj: &Value) -> ErrorList;
     fn validate_update(&self, obj: &Value, old: &Value) -> ErrorList;
     fn validate_status_update(&self, obj: &Value, old: &Value) -> ErrorList;
-    /// Texts for the `Warning` headers of the answer.
+    /// Texts for the `Warning` headers of the answer to a write. A new object is shown as it was admitted, before its preparation.
     fn warnings(&self, obj: &Value, old: Option<&Value>) -> Vec<String>;
+    /// The text of a warning that every request for the kind gets.
+    fn deprecation(&self) -> Option<&'static str>;
     /// Whether an update may create the object.
     fn allow_create_on_update(&self) -> bool;
     /// Whether an update without a resourceVersion is allowed.
@@ -57,7 +59,9 @@ pub struct Kind {
     pub transition: fn(Node<'_>, &Value),
     /// A status about to replace another.
     pub status: fn(Node<'_>, &Value),
-    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// What is valid and worth a warning, of a new object or one with the old.
+    pub warnings: fn(Node<'_>, Option<&Value>),
+    pub deprecation: Option<&'static str>,
     /// How often the parts of an object that is updated are looked at.
     pub looks: Looks,
     /// Whether the kind counts its generations.
@@ -114,7 +118,8 @@ impl Kind {
         creation: |_| {},
         transition: |_, _| {},
         status: |_, _| {},
-        warnings: |_, _| Vec::new(),
+        warnings: |_, _| {},
+        deprecation: None,
         looks: Looks::ONCE,
         generation: false,
         generation_of_annotations: false,
@@ -284,7 +289,13 @@ impl Strategy for Row {
     }
 
     fn warnings(&self, obj: &Value, old: Option<&Value>) -> Vec<String> {
-        (self.kind.warnings)(obj, old)
+        let context = Context::default();
+        (self.kind.warnings)(context.root(obj), old);
+        context.into_warnings()
+    }
+
+    fn deprecation(&self) -> Option<&'static str> {
+        self.kind.deprecation
     }
 
     fn allow_create_on_update(&self) -> bool {

@@ -68,10 +68,11 @@ impl Call<'_> {
     ) -> Result<Arc<Object>, ApiError> {
         let name = attributes.name;
         let strategy = self.served.strategy;
+        let warnings = strategy.warnings(&self.for_strategy(&value), None);
         self.with_strategy(&mut value, |value| strategy.prepare_for_create(value));
         self.check(name, strategy.validate(&self.for_strategy(&value)))?;
         schema::fill_zeros(self.stored_type(), &mut value);
-        self.warnings.add(strategy.warnings(&value, None));
+        self.warnings.add(warnings);
         self.check_escalation(&value, None)?;
         self.warnings.add(self.server.admission.validate(attributes, Some(&value), None).await?);
         let key = self.key(name);

@@ -6,10 +6,26 @@ use crate::defaults::omit_zero;
 use crate::node::Node;
 use crate::rules::{ip, resources, tolerations};
 use crate::strategy::{Kind, Looks};
+use crate::warnings;
 
 pub const KIND: Kind = Kind {
     group: "",
     resource: "nodes",
+    warnings: |root, _| {
+        let spec = root.get("spec");
+        if spec.get("configSource").is_set() {
+            spec.get("configSource").warn("deprecated in v1.22, support removal is planned in v1.23");
+        }
+        if !spec.get("externalID").is_empty() {
+            spec.get("externalID").warn("this field is deprecated, and is unused by Kubernetes");
+        }
+        spec.get("podCIDRs").items().for_each(warnings::network);
+        for address in root.get("status").get("addresses").items() {
+            if matches!(address.get("type").str(), "InternalIP" | "ExternalIP") {
+                warnings::address(address.get("address"));
+            }
+        }
+    },
     default: |node| {
         normalize_pod_cidrs(node);
         if let Some(spec) = node.get_mut("spec") {

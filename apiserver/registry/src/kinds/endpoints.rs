@@ -8,13 +8,21 @@ use crate::defaults::{each, set, set_empty};
 use crate::node::Node;
 use crate::rules::{ip, meta, probe};
 use crate::strategy::{Kind, Looks};
+use crate::warnings;
 
 pub const ENDPOINTS: Kind = Kind {
     group: "",
     resource: "endpoints",
     default: |endpoints| each(endpoints, "subsets", |s| each(s, "ports", |p| set_empty(p, "protocol", "TCP"))),
     validate: |root| root.get("subsets").items().for_each(subset),
-    warnings: |_, _| vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()],
+    warnings: |root, _| {
+        for subset in root.get("subsets").items() {
+            for list in ["addresses", "notReadyAddresses"] {
+                subset.get(list).items().for_each(|address| warnings::address(address.get("ip")));
+            }
+        }
+    },
+    deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     create_on_update: true,
     looks: Looks::AS_NEW,
     ..Kind::PLAIN
@@ -30,6 +38,15 @@ pub const ENDPOINT_SLICE: Kind = Kind {
         });
     },
     validate: slice,
+    warnings: |root, _| {
+        if root.get("addressType").str() == "FQDN" {
+            root.get("addressType").warn("FQDN endpoints are deprecated");
+            return;
+        }
+        for endpoint in root.get("endpoints").items() {
+            endpoint.get("addresses").items().for_each(warnings::address);
+        }
+    },
     transition: |root, old| root.get("addressType").immutable(&old["addressType"]),
     generation: true,
     generation_of_labels: true,

@@ -7,6 +7,7 @@ use crate::defaults::{self, object, set, set_empty};
 use crate::node::Node;
 use crate::rules::{labels, meta, template};
 use crate::strategy::{Kind, Looks};
+use crate::warnings;
 
 pub const JOB: Kind = Kind {
     group: "batch",
@@ -14,6 +15,14 @@ pub const JOB: Kind = Kind {
     default: |job| default_spec(job),
     create: generate_selector,
     validate: job,
+    warnings: |root, old| {
+        if old.is_none() {
+            warnings::name_of_pods(root);
+        }
+        if warnings::is_new_generation(root, old) {
+            warn_of_spec(root.get("spec"));
+        }
+    },
     transition: job_update,
     generation: true,
     fields: |job| vec![("status.successful", job["status"]["succeeded"].as_i64().unwrap_or(0).to_string())],
@@ -33,9 +42,31 @@ pub const CRON_JOB: Kind = Kind {
     },
     default: default_cron,
     validate: |root| cron_job(root.get("spec")),
+    warnings: |root, old| {
+        if old.is_none() {
+            warnings::name_of_pods(root);
+        }
+        if warnings::is_new_generation(root, old) {
+            warn_of_spec(root.get("spec").get("jobTemplate").get("spec"));
+        }
+    },
     generation: true,
     ..Kind::PLAIN
 };
+
+/// Indexes that are no longer all remembered, and what the template deserves.
+fn warn_of_spec(spec: Node<'_>) {
+    const MANY_COMPLETIONS: i64 = 100_000;
+    const MANY_PODS: i64 = 10_000;
+    let indexed = spec.get("completionMode").str() == "Indexed";
+    if indexed && spec.get("completions").int() > MANY_COMPLETIONS && spec.get("parallelism").int() > MANY_PODS {
+        spec.remark(
+            "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+        );
+    }
+    warnings::template(spec.get("template"));
+}
 
 /// A job's name leaves room for a suffix of eleven characters.
 const CRON_NAME_MAX: usize = 52;

@@ -7,11 +7,22 @@ use crate::defaults::{each, object, set, set_empty};
 use crate::node::Node;
 use crate::rules::{ip, labels, probe};
 use crate::strategy::Kind;
+use crate::warnings;
 
 const TEMPLATE: Kind = Kind { group: "networking.k8s.io", ..Kind::PLAIN };
 
-pub const INGRESS: Kind =
-    Kind { resource: "ingresses", validate: |root| ingress(root.get("spec")), generation: true, ..TEMPLATE };
+pub const INGRESS: Kind = Kind {
+    resource: "ingresses",
+    validate: |root| ingress(root.get("spec")),
+    warnings: |root, old| {
+        const OLD_CLASS: &str = "kubernetes.io/ingress.class";
+        if old.is_none() && root.get("metadata").get("annotations").entry(OLD_CLASS).is_set() {
+            root.remark(format!("annotation {OLD_CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"));
+        }
+    },
+    generation: true,
+    ..TEMPLATE
+};
 
 pub const INGRESS_CLASS: Kind = Kind {
     resource: "ingressclasses",
@@ -28,6 +39,15 @@ pub const INGRESS_CLASS: Kind = Kind {
 
 pub const NETWORK_POLICY: Kind = Kind {
     resource: "networkpolicies",
+    warnings: |root, _| {
+        for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+            let rules = root.get("spec").get(rules).items();
+            for block in rules.flat_map(|rule| rule.get(peers).items()).map(|peer| peer.get("ipBlock")) {
+                warnings::network(block.get("cidr"));
+                block.get("except").items().for_each(warnings::network);
+            }
+        }
+    },
     default: default_policy,
     validate: |root| policy(root.get("spec")),
     generation: true,

@@ -8,10 +8,12 @@ use crate::kinds::volume_claim;
 use crate::node::Node;
 use crate::rules::{affinity, resources, volume};
 use crate::strategy::{Kind, Looks, Object};
+use crate::warnings;
 
 pub const KIND: Kind = Kind {
     group: "",
     resource: "persistentvolumes",
+    warnings: |root, _| warnings::volume(root),
     default,
     create: |volume| {
         let now = volume["metadata"]["creationTimestamp"].clone();

@@ -10,6 +10,7 @@ use crate::kinds::pod_creation;
 use crate::node::Node;
 use crate::rules::{annotations, container, ip, pod, resources, tolerations};
 use crate::strategy::{Kind, Looks};
+use crate::warnings;
 
 pub const KIND: Kind = Kind {
     group: "",
@@ -20,6 +21,12 @@ pub const KIND: Kind = Kind {
     status_update,
     validate: pod::pod,
     creation: validate_create,
+    // Updates come from components, which nobody reads warnings of.
+    warnings: |root, old| {
+        if old.is_none() {
+            warnings::pod(root);
+        }
+    },
     transition,
     status,
     generation: true,

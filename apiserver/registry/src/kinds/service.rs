@@ -8,10 +8,12 @@ use crate::defaults::{at, each, object, set, set_empty};
 use crate::node::{Node, collect};
 use crate::rules::{ip, meta, probe};
 use crate::strategy::{Kind, Looks};
+use crate::warnings;
 
 pub const KIND: Kind = Kind {
     group: "",
     resource: "services",
+    warnings: |root, _| warnings::service(root),
     name: names::dns1123_label,
     default,
     create: |service| normalize_cluster_ips(service, None),

@@ -7,6 +7,7 @@ use crate::defaults::{object, omit_zero, set};
 use crate::node::Node;
 use crate::rules::{labels, meta, number, resources, tolerations};
 use crate::strategy::Kind;
+use crate::warnings;
 
 pub const DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
@@ -20,6 +21,12 @@ pub const DISRUPTION_BUDGET: Kind = Kind {
         }
     },
     generation: true,
+    ..Kind::PLAIN
+};
+
+pub const COMPONENT_STATUS: Kind = Kind {
+    resource: "componentstatuses",
+    deprecation: Some("v1 ComponentStatus is deprecated in v1.19+"),
     ..Kind::PLAIN
 };
 
@@ -55,6 +62,7 @@ pub const PRIORITY_CLASS: Kind = Kind {
 pub const RUNTIME_CLASS: Kind = Kind {
     group: "node.k8s.io",
     resource: "runtimeclasses",
+    warnings: |root, _| warnings::node_labels_of(root.get("scheduling").get("nodeSelector")),
     unconditional_update: false,
     validate: runtime_class,
     transition: |root, old| root.get("handler").immutable(&old["handler"]),

@@ -7,11 +7,19 @@ use crate::defaults::{object, set};
 use crate::node::Node;
 use crate::rules::{labels, resources, volume};
 use crate::strategy::Kind;
+use crate::warnings;
 
 const TEMPLATE: Kind = Kind { group: "storage.k8s.io", ..Kind::PLAIN };
 
 pub const STORAGE_CLASS: Kind = Kind {
     resource: "storageclasses",
+    warnings: |root, _| {
+        for topology in root.get("allowedTopologies").items() {
+            for expression in topology.get("matchLabelExpressions").items() {
+                warnings::node_label(expression.get("key"));
+            }
+        }
+    },
     default: |class| {
         set(class, "reclaimPolicy", "Delete");
         set(class, "volumeBindingMode", "Immediate");
@@ -93,6 +101,10 @@ pub const VOLUME_ATTACHMENT: Kind = Kind {
 
 pub const CSI_STORAGE_CAPACITY: Kind = Kind {
     resource: "csistoragecapacities",
+    warnings: |root, _| {
+        warnings::node_term(root.get("nodeTopology"));
+        warnings::node_selector(root.get("nodeTopology").get("matchLabels"));
+    },
     unconditional_update: false,
     validate: |root| {
         labels::selector(root.get("nodeTopology"));

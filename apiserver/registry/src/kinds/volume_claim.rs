@@ -8,10 +8,12 @@ use crate::defaults::{object, set};
 use crate::node::Node;
 use crate::rules::{labels, resources};
 use crate::strategy::{Kind, Looks};
+use crate::warnings;
 
 pub const KIND: Kind = Kind {
     group: "",
     resource: "persistentvolumeclaims",
+    warnings: |root, _| warnings::claim(root),
     default,
     create: |claim| claim["status"] = json!({"phase": "Pending"}),
     validate: |root| spec(root.get("spec")),

@@ -8,12 +8,14 @@ use crate::kinds::volume_claim;
 use crate::node::Node;
 use crate::rules::{labels, meta, number, template};
 use crate::strategy::Kind;
+use crate::warnings;
 
 pub const DEPLOYMENT: Kind = Kind {
     group: "apps",
     resource: "deployments",
     default: default_deployment,
     validate: deployment,
+    warnings: named_workload,
     transition: selector_is_fixed,
     status: deployment_status,
     generation: true,
@@ -26,6 +28,7 @@ pub const REPLICA_SET: Kind = Kind {
     resource: "replicasets",
     default: default_replica_set,
     validate: replica_set,
+    warnings: named_workload,
     transition: selector_is_fixed,
     status: replica_status,
     generation: true,
@@ -38,6 +41,7 @@ pub const REPLICATION_CONTROLLER: Kind = Kind {
     resource: "replicationcontrollers",
     default: default_replication_controller,
     validate: replication_controller,
+    warnings: named_workload,
     status: replica_status,
     generation: true,
     fields: |set| vec![("status.replicas", set["status"]["replicas"].as_i64().unwrap_or(0).to_string())],
@@ -51,6 +55,7 @@ pub const DAEMON_SET: Kind = Kind {
     create: |set| template_generation(set, 1),
     update: update_daemon_set,
     validate: daemon_set,
+    warnings: warnings::workload,
     transition: selector_is_fixed,
     status: daemon_set_status,
     generation: true,
@@ -63,6 +68,16 @@ pub const STATEFUL_SET: Kind = Kind {
     default: default_stateful_set,
     validate: stateful_set,
     creation: |root| root.get("spec").get("volumeClaimTemplates").items().for_each(volume_claim::template),
+    warnings: |root, old| {
+        warnings::workload(root, old);
+        for claim in root.get("spec").get("volumeClaimTemplates").items() {
+            warnings::claim_spec(claim.get("spec"));
+        }
+        let limit = root.get("spec").get("revisionHistoryLimit");
+        if limit.int() < 0 {
+            limit.warn("a negative value retains all historical revisions; a value >= 0 is recommended");
+        }
+    },
     transition: stateful_set_update,
     status: replica_status,
     generation: true,
@@ -74,6 +89,11 @@ pub const POD_TEMPLATE: Kind = Kind {
     resource: "podtemplates",
     default: defaults::pod_template,
     validate: |root| template::template(root.get("template")),
+    warnings: |root, old| {
+        if warnings::is_new_generation(root, old) {
+            warnings::template(root.get("template"));
+        }
+    },
     generation: true,
     ..Kind::PLAIN
 };
@@ -90,6 +110,13 @@ pub const CONTROLLER_REVISION: Kind = Kind {
     transition: |root, old| root.get("data").immutable(&old["data"]),
     ..Kind::PLAIN
 };
+
+fn named_workload(root: Node<'_>, old: Option<&Value>) {
+    if old.is_none() {
+        warnings::name_of_pods(root);
+    }
+    warnings::workload(root, old);
+}
 
 fn rolling(strategy: &mut Value, surge: Value, unavailable: Value) {
     set_empty(strategy, "type", "RollingUpdate");
