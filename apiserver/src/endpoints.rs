@@ -101,6 +101,15 @@ impl Call<'_> {
         if !resource.has_verb(self.info.verb) {
             return Err(ApiError::method_not_supported(self.group(), self.plural(), self.info.verb));
         }
+        // New objects are posted to collections; the rest of the writes are to objects.
+        let wrong_place = match self.info.verb {
+            "create" => !self.info.name.is_empty(),
+            "update" | "patch" | "delete" => self.info.name.is_empty(),
+            _ => false,
+        };
+        if wrong_place {
+            return Err(ApiError::method_not_supported(self.group(), self.plural(), self.info.verb));
+        }
         if resource.namespaced
             && self.info.namespace.is_empty()
             && !matches!(self.info.verb, "list" | "watch" | "deletecollection")

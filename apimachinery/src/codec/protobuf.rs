@@ -36,6 +36,9 @@ pub fn open(body: &[u8]) -> Result<Envelope<'_>, DecodeError> {
             "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
         ));
     };
+    if body.is_empty() {
+        return Err(DecodeError::Protobuf("empty body"));
+    }
     let mut envelope = Envelope::default();
     let mut reader = Reader::new(body);
     while let Some((tag, wire)) = reader.tag()? {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use apimachinery::codec::{self, FieldValidation, MediaType};
+use apimachinery::field::{Error, Path};
 use apimachinery::schema::Schema;
 use apimachinery::status::{Details, Status};
 use apimachinery::time::Moment;
@@ -21,6 +22,8 @@ use crate::selection::Selection;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+/// What `propagationPolicy` may say.
+const PROPAGATIONS: [&str; 3] = ["Background", "Foreground", "Orphan"];
 /// How many objects of a collection are deleted at once.
 const COLLECTION_WORKERS: usize = 8;
 /// Resources whose delete answers with the object instead of a `Status`.
@@ -69,20 +72,22 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), ApiError> {
-        let invalid = |detail: String| {
-            let path = apimachinery::field::Path::new("propagationPolicy");
-            let error = apimachinery::field::Error::invalid(&path, self.propagation.clone(), detail);
-            Err(ApiError::invalid("", "DeleteOptions", "", &[error]))
-        };
+        let path = Path::new("propagationPolicy");
+        let mut errors = Vec::new();
         match &self.propagation {
-            Some(_) if self.orphan.is_some() => {
-                invalid("orphanDependents and deletionPropagation cannot be both set".into())
+            Some(policy) if self.orphan.is_some() => {
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                errors.push(Error::invalid(&path, policy.clone(), detail));
             }
-            Some(policy) if !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground") => {
-                invalid("supported values: \"Background\", \"Foreground\", \"Orphan\"".into())
+            Some(policy) if !PROPAGATIONS.contains(&policy.as_str()) => {
+                errors.push(Error::not_supported(&path, policy.as_str(), &PROPAGATIONS));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        for mode in self.value["dryRun"].as_array().into_iter().flatten().filter(|mode| *mode != "All") {
+            errors.push(Error::not_supported(&Path::new("dryRun"), mode.as_str().unwrap_or_default(), &["All"]));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &errors)) }
     }
 }
 
