@@ -1,6 +1,6 @@
 //! Whether the node takes a pod that the scheduler gave it: the scheduler may have known an older node. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use apimachinery::labels::{Operator, Requirement};
@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::eviction::Pressure;
 use crate::pod::status::Failure;
 use crate::pod::{self, Kind, qos};
 use crate::quantity;
@@ -29,6 +30,9 @@ const SAFE_SYSCTLS: &[&str] = &[
     "net.ipv4.tcp_wmem",
 ];
 
+/// How the node controller marks nodes that are short of memory.
+const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
+
 /// The node as it is now.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a> {
@@ -40,11 +44,13 @@ pub struct Node<'a> {
     pub allowed_sysctls: &'a [String],
     pub has_apparmor: bool,
     pub strict_groups: bool,
+    pub pressures: &'a BTreeSet<Pressure>,
 }
 
 /// Why the pod is refused, if it is. `others` are the pods that the node has taken and that are not over.
 pub fn refusal(pod: &Pod, others: &[Arc<Pod>], node: Node<'_>) -> Option<Failure> {
-    let (reason, message) = os(pod)
+    let (reason, message) = pressure(pod, node)
+        .or_else(|| os(pod))
         .or_else(|| sysctls(pod, node))
         .or_else(|| apparmor(pod, node))
         .or_else(|| groups(pod, node))
@@ -52,13 +58,28 @@ pub fn refusal(pod: &Pod, others: &[Arc<Pod>], node: Node<'_>) -> Option<Failure
         .or_else(|| affinity(pod, node))
         .or_else(|| ports(pod, others))
         .or_else(|| taints(pod, node))?;
-    Some(Failure { reason, message: format!("Pod was rejected: {message}") })
+    Some(Failure::new(reason, format!("Pod was rejected: {message}")))
 }
 
 type Reason = (String, String);
 
 fn predicate(name: &str, message: &str) -> Option<Reason> {
     Some((name.to_owned(), format!("Predicate {name} failed: {message}")))
+}
+
+/// A node that is short of something takes critical pods only; one that is short of memory also those that say what they need of it.
+fn pressure(pod: &Pod, node: Node<'_>) -> Option<Reason> {
+    if node.pressures.is_empty() || pod::is_critical(pod) {
+        return None;
+    }
+    let memory_only = node.pressures.iter().all(|pressure| *pressure == Pressure::Memory);
+    let taint = Taint { key: MEMORY_TAINT.into(), effect: "NoSchedule".into(), ..Default::default() };
+    let tolerated = || pod::spec(pod).tolerations.iter().flatten().any(|toleration| tolerates(toleration, &taint));
+    if memory_only && (qos::class(pod) != qos::Class::BestEffort || tolerated()) {
+        return None;
+    }
+    let names: Vec<&str> = node.pressures.iter().map(|pressure| pressure.condition()).collect();
+    Some(("Evicted".into(), format!("The node had condition: [{}]. ", names.join(" "))))
 }
 
 fn os(pod: &Pod) -> Option<Reason> {
@@ -260,6 +281,11 @@ mod tests {
             allowed_sysctls: &["net.core.*".to_owned()],
             has_apparmor: false,
             strict_groups: false,
+            pressures: &serde_json::from_value::<Vec<String>>(spec["test-pressures"].clone())
+                .unwrap_or_default()
+                .iter()
+                .map(|name| if name == "memory" { Pressure::Memory } else { Pressure::Disk })
+                .collect(),
         };
         let others: Vec<Arc<Pod>> = others.iter().map(|spec| Arc::new(pod(spec.clone()))).collect();
         refusal(&pod(spec), &others, node).map(|failure| failure.reason)
@@ -331,6 +357,26 @@ mod tests {
             let expected = (!fits).then_some("TaintToleration");
             assert_eq!(reason(json!({"tolerations": [toleration]}), &[]).as_deref(), expected, "{toleration}");
         }
+    }
+
+    #[test]
+    fn a_node_under_pressure_takes_what_matters() {
+        let with = |mut spec: Value, pressures: &[&str]| {
+            spec["test-pressures"] = json!(pressures);
+            reason(spec, &[])
+        };
+        let tolerates = json!({"tolerations": [{"key": MEMORY_TAINT, "operator": "Exists"}, {"operator": "Exists"}]});
+        let critical = json!({"priority": 2_000_000_000});
+        for (spec, memory, disk) in [
+            (json!({}), false, false),
+            (asks("memory", "1"), true, false),
+            (tolerates, true, false),
+            (critical, true, true),
+        ] {
+            assert_eq!(with(spec.clone(), &["memory"]).is_none(), memory, "{spec}");
+            assert_eq!(with(spec.clone(), &["memory", "disk"]).is_none(), disk, "{spec}");
+        }
+        assert_eq!(with(json!({}), &["disk"]).as_deref(), Some("Evicted"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What all pod workers share: the node's facts, the runtime, the API.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +16,10 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::KubeletConfiguration;
 use crate::downward::Facts;
+use crate::eviction::Pressure;
 use crate::images::Images;
 use crate::objects::Objects;
+use crate::places::Places;
 use crate::pod::status::Failure;
 use crate::runtime::Runtime;
 use crate::runtime::sandbox_config::{NodeFacts, Resolver};
@@ -31,6 +33,7 @@ pub struct Agent {
     pub logs: PathBuf,
     pub host_ips: ArcSwap<Vec<String>>,
     pub allocatable: BTreeMap<String, Quantity>,
+    pub places: Places,
     pub memory: i64,
     pub resolver: Resolver,
     pub runtime: Arc<dyn Runtime>,
@@ -52,6 +55,10 @@ pub struct Agent {
     pub has_apparmor: bool,
     /// Whether the runtime knows `supplementalGroupsPolicy: Strict`.
     pub strict_groups: AtomicBool,
+    /// What the node is short of.
+    pub pressures: watch::Sender<BTreeSet<Pressure>>,
+    /// The image of sandboxes, which no container names and which must stay.
+    pub sandbox_image: Option<String>,
     pub clock: Clock,
 }
 
@@ -78,6 +85,7 @@ impl Agent {
             allowed_sysctls: &self.config.allowed_unsafe_sysctls,
             has_apparmor: self.has_apparmor,
             strict_groups: self.strict_groups.load(Ordering::Relaxed),
+            pressures: &self.pressures.borrow().clone(),
         };
         admission::refusal(pod, others, node)
     }

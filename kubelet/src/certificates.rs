@@ -13,8 +13,6 @@ use kube::config::{AuthInfo, Kubeconfig, NamedAuthInfo};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 
-use crate::connection::{self, Connection};
-
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 const CLIENT_USAGES: &[&str] = &["digital signature", "client auth"];
@@ -32,8 +30,6 @@ const RENEW_AT: u32 = 80;
 pub enum Error {
     #[error(transparent)]
     Client(#[from] client::Error),
-    #[error(transparent)]
-    Connection(#[from] connection::Error),
     #[error("{path}")]
     Io {
         path: PathBuf,
@@ -208,6 +204,7 @@ fn decision(request: &CertificateSigningRequest) -> Option<Result<String, (&'sta
     let certificate = status.certificate.as_ref().filter(|certificate| !certificate.0.is_empty())?;
     Some(Ok(String::from_utf8_lossy(&certificate.0).into_owned()))
 }
+
 /// How long until a certificate is to be renewed. Pure.
 fn until_renewal(from: SystemTime, to: SystemTime, now: SystemTime) -> Duration {
     let life = to.duration_since(from).unwrap_or(Duration::ZERO);
@@ -221,9 +218,9 @@ fn renewal_of(path: &Path) -> Result<Duration, Error> {
     Ok(until_renewal(certificate.validity.not_before, certificate.validity.not_after, SystemTime::now()))
 }
 
-/// Renews the client certificate before it ends, and has new requests made with it. A kubeconfig with a certificate of its own is left
-/// alone.
-pub async fn rotate_client(connection: Connection, directory: PathBuf, node: String) {
+/// Renews the client certificate before it ends; the client takes the new one from its files. A kubeconfig with a certificate of its own is
+/// left alone.
+pub async fn rotate_client(client: Client, directory: PathBuf, node: String) {
     let current = directory.join(CLIENT_FILE);
     if !current.exists() {
         return;
@@ -233,11 +230,7 @@ pub async fn rotate_client(connection: Connection, directory: PathBuf, node: Str
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(error) => tracing::warn!(error = crate::worker::chain(&error), "the client certificate cannot be read"),
         }
-        let renewed = async {
-            renew_client(&connection.client(), &directory, &node).await?;
-            connection.reopen().await.map_err(Error::from)
-        };
-        match renewed.await {
+        match renew_client(&client, &directory, &node).await {
             Ok(()) => tracing::info!("the client certificate is renewed"),
             Err(error) => {
                 tracing::warn!(error = crate::worker::chain(&error), "the client certificate is not renewed yet");

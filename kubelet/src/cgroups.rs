@@ -107,6 +107,23 @@ impl Manager {
         self.create(&path, pod_limits(pod, self.pids_limit))
     }
 
+    /// Sets other limits of a pod's cgroup.
+    pub fn limit_pod(&self, pod: &Pod, limits: Limits) -> Result<(), Error> {
+        if self.driver == Driver::Systemd {
+            return Ok(());
+        }
+        let none = Limits { quota: limits.quota.or(Some(-1)), memory: limits.memory.or(Some(-1)), ..limits };
+        self.create(&self.path(qos::class(pod), Some(crate::pod::uid(pod))), none)
+    }
+
+    /// How many processes a pod has, as far as that is known.
+    pub fn processes(&self, pod: &Pod) -> i64 {
+        let path = self.path(qos::class(pod), Some(crate::pod::uid(pod)));
+        let hierarchy = if self.unified { self.mount.clone() } else { self.mount.join("pids") };
+        let count = fs::read_to_string(hierarchy.join(path).join("pids.current"));
+        count.ok().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+
     /// Removes a pod's cgroup and what is below it.
     pub fn remove_pod(&self, uid: &str) {
         for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
@@ -158,10 +175,13 @@ impl Manager {
         }
         // From cpu.shares (2..262144) to cpu.weight (1..10000).
         write(&directory, "cpu.weight", limits.shares.map(|shares| 1 + ((shares - 2) * 9999) / 262_142))?;
+        let text = |limit: i64| if limit < 0 { "max".to_owned() } else { limit.to_string() };
         if let Some(quota) = limits.quota {
-            write_text(&directory, "cpu.max", &format!("{quota} {CPU_PERIOD}"))?;
+            write_text(&directory, "cpu.max", &format!("{} {CPU_PERIOD}", text(quota)))?;
         }
-        write(&directory, "memory.max", limits.memory)?;
+        if let Some(memory) = limits.memory {
+            write_text(&directory, "memory.max", &text(memory))?;
+        }
         write(&directory, "pids.max", limits.pids)
     }
 }

@@ -7,7 +7,16 @@ use component_base::options::GoDuration;
 use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 
+use crate::eviction::{self, Threshold};
+
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+const DEFAULT_EVICTION_HARD: &[(&str, &str)] = &[
+    ("memory.available", "100Mi"),
+    ("nodefs.available", "10%"),
+    ("nodefs.inodesFree", "5%"),
+    ("imagefs.available", "15%"),
+    ("imagefs.inodesFree", "5%"),
+];
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +132,12 @@ pub struct KubeletConfiguration {
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
     pub eviction_hard: Option<BTreeMap<String, String>>,
+    pub eviction_soft: BTreeMap<String, String>,
+    pub eviction_soft_grace_period: BTreeMap<String, GoDuration>,
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    /// Seconds.
+    pub eviction_max_pod_grace_period: u64,
+    pub merge_default_eviction_settings: bool,
     pub eviction_pressure_transition_period: GoDuration,
     #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: u8,
@@ -130,6 +145,8 @@ pub struct KubeletConfiguration {
     pub image_gc_low_threshold_percent: u8,
     #[serde(rename = "imageMinimumGCAge")]
     pub image_minimum_gc_age: GoDuration,
+    #[serde(rename = "imageMaximumGCAge")]
+    pub image_maximum_gc_age: GoDuration,
     pub container_runtime_endpoint: String,
     pub image_service_endpoint: Option<String>,
     pub node_status_update_frequency: GoDuration,
@@ -238,10 +255,16 @@ impl Default for KubeletConfiguration {
             max_pods: 110,
             pod_cidr: String::new(),
             eviction_hard: None,
+            eviction_soft: BTreeMap::new(),
+            eviction_soft_grace_period: BTreeMap::new(),
+            eviction_minimum_reclaim: BTreeMap::new(),
+            eviction_max_pod_grace_period: 0,
+            merge_default_eviction_settings: false,
             eviction_pressure_transition_period: GoDuration::from_secs(300),
             image_gc_high_threshold_percent: 85,
             image_gc_low_threshold_percent: 80,
             image_minimum_gc_age: GoDuration::from_secs(120),
+            image_maximum_gc_age: GoDuration::from_secs(0),
             container_runtime_endpoint: "unix:///run/containerd/containerd.sock".into(),
             image_service_endpoint: None,
             node_status_update_frequency: GoDuration::from_secs(10),
@@ -316,6 +339,28 @@ impl KubeletConfiguration {
         Ok(configuration)
     }
 
+    /// All thresholds of eviction. Where hard ones are set, the defaults of the others do not count, unless they are to be merged.
+    pub fn thresholds(&self) -> Result<Vec<Threshold>, Vec<String>> {
+        let defaults = DEFAULT_EVICTION_HARD.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let mut hard: BTreeMap<String, String> = match &self.eviction_hard {
+            Some(_) if !self.merge_default_eviction_settings => BTreeMap::new(),
+            _ => defaults.collect(),
+        };
+        hard.extend(self.eviction_hard.clone().unwrap_or_default());
+        let soft_grace = self.eviction_soft_grace_period.iter().map(|(key, grace)| (key.clone(), grace.0)).collect();
+        eviction::thresholds(eviction::Settings {
+            hard: &hard,
+            soft: &self.eviction_soft,
+            soft_grace: &soft_grace,
+            reclaim: &self.eviction_minimum_reclaim,
+        })
+    }
+
+    /// The hard thresholds of a configuration that is valid.
+    pub fn hard_thresholds(&self) -> Vec<Threshold> {
+        self.thresholds().unwrap_or_default().into_iter().filter(Threshold::is_hard).collect()
+    }
+
     /// How many images may be pulled at a time.
     pub fn parallel_pulls(&self) -> usize {
         let most = self.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok());
@@ -348,6 +393,7 @@ impl KubeletConfiguration {
                 "maxParallelImagePulls: must be greater than 0, and is 1 where serializeImagePulls is true".into(),
             );
         }
+        wrong.extend(self.thresholds().err().unwrap_or_default());
         if self.node_lease_duration_seconds == 0 {
             wrong.push("nodeLeaseDurationSeconds: Invalid value: 0: must be greater than 0".into());
         }

@@ -1,5 +1,6 @@
 //! Getting images: the pull policy, credentials, how many pulls at a time, and a back-off after failures.
 
+pub mod collect;
 pub mod credentials;
 
 use std::collections::HashMap;

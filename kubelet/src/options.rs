@@ -21,10 +21,6 @@ const UNSUPPORTED: &[&str] = &[
     "cpu-manager-policy-options",
     "cpu-manager-reconcile-period",
     "enable-load-reader",
-    "eviction-max-pod-grace-period",
-    "eviction-minimum-reclaim",
-    "eviction-soft",
-    "eviction-soft-grace-period",
     "exit-on-lock-contention",
     "experimental-allocatable-ignore-eviction",
     "experimental-mounter-path",
@@ -135,6 +131,16 @@ pub struct Options {
     pod_cidr: Option<String>,
     #[arg(long)]
     eviction_hard: Option<String>,
+    #[arg(long)]
+    eviction_soft: Option<String>,
+    #[arg(long)]
+    eviction_soft_grace_period: Option<String>,
+    #[arg(long)]
+    eviction_minimum_reclaim: Option<String>,
+    #[arg(long)]
+    eviction_max_pod_grace_period: Option<u64>,
+    #[arg(long)]
+    eviction_pressure_transition_period: Option<GoDuration>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     fail_swap_on: Option<bool>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
@@ -163,8 +169,9 @@ pub struct Options {
     image_gc_low_threshold: Option<u8>,
     #[arg(long)]
     provider_id: Option<String>,
+    /// The image of sandboxes, which is never removed; where it is not given, the runtime is asked.
     #[arg(long)]
-    pod_infra_container_image: Option<String>,
+    pub pod_infra_container_image: Option<String>,
 }
 
 impl Options {
@@ -245,6 +252,20 @@ impl Options {
         if let Some(text) = &self.eviction_hard {
             to.eviction_hard = Some(pairs("eviction-hard", text, '<')?);
         }
+        if let Some(text) = &self.eviction_soft {
+            to.eviction_soft = pairs("eviction-soft", text, '<')?;
+        }
+        if let Some(text) = &self.eviction_minimum_reclaim {
+            to.eviction_minimum_reclaim = pairs("eviction-minimum-reclaim", text, '=')?;
+        }
+        for (signal, text) in
+            pairs("eviction-soft-grace-period", self.eviction_soft_grace_period.as_deref().unwrap_or_default(), '=')?
+        {
+            let wrong = |_| Error::Invalid(vec![format!("--eviction-soft-grace-period: {text:?} is not a duration")]);
+            to.eviction_soft_grace_period.insert(signal, text.parse().map_err(wrong)?);
+        }
+        set(&mut to.eviction_max_pod_grace_period, &self.eviction_max_pod_grace_period);
+        set(&mut to.eviction_pressure_transition_period, &self.eviction_pressure_transition_period);
         if let Some(text) = &self.system_reserved {
             to.system_reserved = pairs("system-reserved", text, '=')?;
         }

@@ -5,6 +5,7 @@ pub mod condition;
 pub mod plan;
 pub mod qos;
 pub mod references;
+pub mod resize;
 pub mod status;
 
 use std::sync::Arc;

@@ -76,7 +76,7 @@ impl Pods {
 
     fn start(&self, state: &mut State, pod: Arc<Pod>, removed: bool) {
         let uid = pod::uid(&pod).to_owned();
-        let failure = if removed { None } else { self.refusal(state, &pod) };
+        let failure = if removed { None } else { self.refusal(&pod) };
         let input = Input { pod, removed, failure, grace: None };
         let (worker, handle) = Worker::new(Arc::clone(&self.inner.agent), input, self.inner.shutdown.clone());
         let writer = status_writer::run(Arc::clone(&self.inner.agent), handle.clone(), self.inner.shutdown.clone());
@@ -92,15 +92,20 @@ impl Pods {
         });
     }
 
-    /// Why the node does not take a new pod of the API, if it does not. What it took before stays.
-    fn refusal(&self, state: &State, pod: &Arc<Pod>) -> Option<Failure> {
+    /// Gives the pod its place on the node, or says why a new pod of the API does not get one. What was taken before stays.
+    fn refusal(&self, pod: &Arc<Pod>) -> Option<Failure> {
         let is_new = pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
-        if pod::is_static(pod) || !is_new || pod.metadata.deletion_timestamp.is_some() {
+        let agent = &self.inner.agent;
+        let check = |others: &[Arc<Pod>]| {
+            let asked = is_new && !pod::is_static(pod) && pod.metadata.deletion_timestamp.is_none();
+            if asked { agent.refusal(pod, others) } else { None }
+        };
+        let over = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+        if over {
             return None;
         }
-        let others: Vec<Arc<Pod>> = state.workers.values().filter_map(Handle::takes_place).collect();
-        let refusal = self.inner.agent.refusal(pod, &others)?;
-        self.inner.agent.recorder.warning(&pod::reference(pod), &refusal.reason, refusal.message.clone());
+        let refusal = agent.places.take(pod, check).err()?;
+        agent.recorder.warning(&pod::reference(pod), &refusal.reason, refusal.message.clone());
         Some(refusal)
     }
 
@@ -109,6 +114,7 @@ impl Pods {
         if self.inner.shutdown.is_cancelled() {
             return;
         }
+        self.inner.agent.places.leave(uid);
         let mut state = self.inner.state.lock();
         let Some(handle) = state.workers.remove(uid) else { return };
         let name = full_name(&handle.input.borrow().pod);

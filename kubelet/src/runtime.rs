@@ -78,6 +78,8 @@ pub struct Container {
     pub image: String,
     pub image_id: String,
     pub log_path: String,
+    /// The limits in force, if the runtime tells.
+    pub applied: Option<api::LinuxContainerResources>,
     /// A probe had it killed: it failed, whatever its exit code.
     pub unhealthy: bool,
 }
@@ -134,6 +136,8 @@ pub struct ExecOutcome {
 pub trait Runtime: Send + Sync {
     async fn version(&self) -> Result<api::VersionResponse, Error>;
     async fn status(&self) -> Result<api::StatusResponse, Error>;
+    /// The image that sandboxes run, if the runtime tells.
+    async fn sandbox_image(&self) -> Result<Option<String>, Error>;
     async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error>;
     /// Everything, or one pod's.
     async fn list(&self, pod_uid: Option<&str>) -> Result<Listing, Error>;
@@ -149,6 +153,7 @@ pub trait Runtime: Send + Sync {
     ) -> Result<String, Error>;
     async fn start_container(&self, id: &str) -> Result<(), Error>;
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error>;
+    async fn update_resources(&self, id: &str, resources: api::LinuxContainerResources) -> Result<(), Error>;
     async fn remove_container(&self, id: &str) -> Result<(), Error>;
     async fn container_status(&self, id: &str) -> Result<api::ContainerStatus, Error>;
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;

@@ -8,22 +8,24 @@ use arc_swap::ArcSwap;
 use component_base::events::Recorder;
 use component_base::informer::{Informers, Selector};
 use component_base::shutdown::{Shutdown, Tasks};
+use component_base::{client, version};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::connection::{self, Connection};
 use crate::images::Images;
+use crate::images::collect::Collector;
 use crate::node::{self, facts};
 use crate::objects::Objects;
 use crate::options::Options;
+use crate::places::Places;
 use crate::pods::Pods;
 use crate::runtime::cri::Cri;
 use crate::runtime::relist::{self, Health};
 use crate::runtime::sandbox_config::Resolver;
 use crate::runtime::{self, Runtime};
-use crate::{certificates, cgroups, config, housekeeping, server, sources};
+use crate::{certificates, cgroups, config, eviction, housekeeping, server, sources};
 
 /// How long the parts may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -41,7 +43,7 @@ pub enum Error {
     #[error(transparent)]
     Cgroup(#[from] cgroups::Error),
     #[error(transparent)]
-    Connection(#[from] connection::Error),
+    Client(#[from] client::Error),
     #[error(transparent)]
     StaticPodUrl(#[from] sources::http::Error),
     #[error(transparent)]
@@ -69,36 +71,43 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
         config.image_service_endpoint.as_deref(),
         config.runtime_request_timeout.0,
     )?);
-    let Some(version) = runtime_version(runtime.as_ref(), &shutdown).await else { return Ok(()) };
+    let Some(version) = until_told(async || runtime.version().await, &shutdown).await else { return Ok(()) };
     let node_name = facts::name(options.hostname_override.as_deref())?;
-    let connection = match &options.kubeconfig {
+    let client = match &options.kubeconfig {
         Some(path) => {
             let bootstrap = options.bootstrap_kubeconfig.as_deref();
             if !certificates::bootstrap(path, bootstrap, &options.cert_dir, &node_name, &shutdown).await? {
                 return Ok(());
             }
-            Some(Connection::open(path).await?)
+            Some(client::from_kubeconfig(path, &version::user_agent("kubelet")).await?)
         }
         None => None,
     };
     let about = Start {
         machine: facts::machine(&options.root_dir)?,
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
-        connection: connection.clone(),
         cert_dir: options.cert_dir.clone(),
     };
-    let client = connection.as_ref().map(Connection::client);
-    let agent = Arc::new(agent(&options, config, runtime, version, client, &shutdown)?);
+    let sandbox_image = match options.pod_infra_container_image.clone() {
+        Some(image) => Some(image),
+        None => match until_told(async || runtime.sandbox_image().await, &shutdown).await {
+            Some(told) => told,
+            None => return Ok(()),
+        },
+    };
+    let mut agent = agent(&options, config, runtime, version, client, &shutdown)?;
+    agent.sandbox_image = sandbox_image;
+    let agent = Arc::new(agent);
     agent.cgroups.prepare()?;
     start(agent, about, shutdown).await
 }
 
-/// Asks the runtime for its version until it answers: it may start after the kubelet. `None` on shutdown.
-async fn runtime_version(runtime: &dyn Runtime, shutdown: &Shutdown) -> Option<proto::cri::VersionResponse> {
+/// Asks the runtime until it answers: it may start after the kubelet. `None` on shutdown.
+async fn until_told<T>(question: impl AsyncFn() -> Result<T, runtime::Error>, shutdown: &Shutdown) -> Option<T> {
     let mut told = false;
     loop {
-        match runtime.version().await {
-            Ok(version) => return Some(version),
+        match question().await {
+            Ok(answer) => return Some(answer),
             Err(error) if !told => {
                 told = true;
                 tracing::warn!(%error, "the container runtime does not answer yet");
@@ -145,6 +154,7 @@ fn agent(
         logs: options.pod_logs_dir.clone(),
         host_ips: ArcSwap::from_pointee(host_ips),
         allocatable,
+        places: Places::default(),
         memory: machine.memory,
         resolver,
         runtime_name: version.runtime_name,
@@ -160,6 +170,8 @@ fn agent(
         labels,
         has_apparmor: facts::has_apparmor(),
         strict_groups: AtomicBool::new(false),
+        pressures: watch::Sender::default(),
+        sandbox_image: None,
         clock: Clock::SYSTEM,
         node_name,
         config,
@@ -170,7 +182,6 @@ fn agent(
 struct Start {
     machine: facts::Machine,
     runtime_version: String,
-    connection: Option<Connection>,
     cert_dir: std::path::PathBuf,
 }
 
@@ -203,10 +214,10 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         tasks.spawn("static pod URL", following);
     }
     if let Some(client) = agent.client.clone() {
-        let Start { machine, runtime_version, connection, .. } = about;
+        let Start { machine, runtime_version, .. } = about;
         let node_name = agent.node_name.clone();
-        if let Some(connection) = connection.filter(|_| agent.config.rotate_certificates) {
-            let rotation = certificates::rotate_client(connection, cert_dir.clone(), node_name.clone());
+        if agent.config.rotate_certificates {
+            let rotation = certificates::rotate_client(client.clone(), cert_dir.clone(), node_name.clone());
             tasks.spawn("client certificate", until(shutdown.clone(), rotation));
         }
         if agent.config.server_tls_bootstrap {
@@ -223,7 +234,12 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         tasks.spawn("pods of the API", following);
     }
     let ready = move || [&files_ready, &url_ready, &api_ready].iter().all(|ready| ready.load(Ordering::Relaxed));
-    tasks.spawn("housekeeping", housekeeping::run(pods.clone(), ready.clone(), shutdown.clone()));
+    let images = Arc::new(Mutex::new(Collector::default()));
+    let tidying = housekeeping::run(pods.clone(), Arc::clone(&images), ready.clone(), shutdown.clone());
+    tasks.spawn("housekeeping", tidying);
+    // Wrong thresholds were refused with the configuration.
+    let thresholds = agent.config.thresholds().unwrap_or_default();
+    tasks.spawn("eviction", eviction::manager::run(pods.clone(), thresholds, images, shutdown.clone()));
     tasks.spawn("runtime listing", relist::run(pods.clone(), health, ready, shutdown.clone()));
     tracing::info!(node = agent.node_name, "the kubelet runs");
     shutdown.cancelled().await;

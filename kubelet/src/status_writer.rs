@@ -12,12 +12,20 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::pod;
+use crate::pod::condition;
 use crate::worker::{Handle, Told};
 
 const RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_secs(10);
 
-/// The body of a strategic merge patch from one status to the next. Pure.
+/// The status without what others decide about.
+fn own(status: &PodStatus) -> PodStatus {
+    let mut status = status.clone();
+    status.conditions.iter_mut().for_each(|conditions| conditions.retain(condition::is_own));
+    status
+}
+
+/// The body of a strategic merge patch from one own status to the next. Pure.
 pub fn patch(uid: &str, before: Option<&PodStatus>, status: &PodStatus) -> Value {
     let mut value = json!(status);
     let Some(map) = value.as_object_mut() else { return value };
@@ -31,17 +39,16 @@ pub fn patch(uid: &str, before: Option<&PodStatus>, status: &PodStatus) -> Value
             }
         }
     }
-    // Addresses are merged by address: those that are gone have to be named.
-    for (field, old) in [
-        ("podIPs", before.and_then(|b| b.pod_ips.as_ref()).map(|ips| json!(ips))),
-        ("hostIPs", before.and_then(|b| b.host_ips.as_ref()).map(|ips| json!(ips))),
+    // Addresses and conditions are merged by their keys: those that are gone have to be named.
+    for (field, key, old) in [
+        ("podIPs", "ip", before.and_then(|b| b.pod_ips.as_ref()).map(|ips| json!(ips))),
+        ("hostIPs", "ip", before.and_then(|b| b.host_ips.as_ref()).map(|ips| json!(ips))),
+        ("conditions", "type", before.and_then(|b| b.conditions.as_ref()).map(|conditions| json!(conditions))),
     ] {
         let Some(Value::Array(old)) = old else { continue };
         let now = map.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
-        let gone = old.into_iter().filter(|ip| !now.contains(ip)).map(|mut ip| {
-            ip["$patch"] = "delete".into();
-            ip
-        });
+        let is_gone = |item: &Value| !now.iter().any(|other| other[key] == item[key]);
+        let gone = old.into_iter().filter(is_gone).map(|item| json!({ key: item[key], "$patch": "delete" }));
         let all: Vec<Value> = now.iter().cloned().chain(gone).collect();
         if !all.is_empty() {
             map.insert(field.into(), all.into());
@@ -67,7 +74,7 @@ pub async fn run(agent: Arc<Agent>, handle: Handle, shutdown: Shutdown) {
     let orphan = pod::annotation(&first, pod::CONFIG_SOURCE) == Some("orphan");
     let Some(client) = agent.client.clone().filter(|_| !orphan) else { return };
     let api = Api::namespaced(client, pod::namespace(&first));
-    let written = first.status.clone();
+    let written = first.status.as_ref().map(own);
     let mut told = handle.statuses.clone();
     let mirror_changed = Arc::clone(&handle.mirror_changed);
     let is_static = pod::is_static(&first);
@@ -123,13 +130,14 @@ impl Writer {
 
     /// Patches the status if it differs; false when the object is gone or another one.
     async fn patch(&mut self, name: &str, uid: &str, status: &PodStatus) -> Result<bool, kube::Error> {
-        if self.written.as_ref() == Some(status) {
+        let status = own(status);
+        if self.written.as_ref() == Some(&status) {
             return Ok(true);
         }
-        let body = patch(uid, self.written.as_ref(), status);
+        let body = patch(uid, self.written.as_ref(), &status);
         match self.api.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await {
             Ok(_) => {
-                self.written = Some(status.clone());
+                self.written = Some(status);
                 Ok(true)
             }
             Err(error) if is_not_found(&error) || is_conflict(&error) => {
@@ -183,7 +191,7 @@ impl Writer {
         };
         if self.mirror_uid.as_deref() != Some(pod::uid(&mirror)) {
             self.mirror_uid = Some(pod::uid(&mirror).to_owned());
-            self.written.clone_from(&mirror.status);
+            self.written = mirror.status.as_ref().map(own);
         }
         let written = self.patch(name, pod::uid(&mirror), &told.status).await?;
         if !written {
@@ -229,15 +237,19 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_named_in_the_patch() {
-        let before: PodStatus = serde_json::from_value(json!({"podIPs": [{"ip": "a"}], "message": "m"})).unwrap();
-        let after: PodStatus = serde_json::from_value(
-            json!({"podIPs": [{"ip": "b"}], "conditions": [{"type": "Ready", "status": "True"}]}),
+        let before: PodStatus = serde_json::from_value(
+            json!({"podIPs": [{"ip": "a"}], "message": "m", "conditions": [{"type": "PodResizePending", "status": "True"}]}),
         )
         .unwrap();
-        let patch = patch("u", Some(&before), &after);
+        let after: PodStatus = serde_json::from_value(json!({"podIPs": [{"ip": "b"}], "conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "example.com/theirs", "status": "True"},
+        ]}))
+        .unwrap();
+        let patch = patch("u", Some(&own(&before)), &own(&after));
         assert_eq!(patch["metadata"]["uid"], "u");
         assert_eq!(patch["status"]["podIPs"], json!([{"ip": "b"}, {"ip": "a", "$patch": "delete"}]));
         assert_eq!(patch["status"]["conditions"][0]["message"], Value::Null);
+        assert_eq!(patch["status"]["conditions"][1], json!({"type": "PodResizePending", "$patch": "delete"}));
         assert!(patch["status"].as_object().unwrap().contains_key("message"));
     }
 }

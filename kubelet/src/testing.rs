@@ -13,6 +13,7 @@ use component_base::shutdown::Shutdown;
 use futures::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use parking_lot::Mutex;
 use proto::cri as api;
 use tokio::sync::watch;
@@ -128,6 +129,10 @@ impl Runtime for Recording {
         Ok(api::StatusResponse::default())
     }
 
+    async fn sandbox_image(&self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
     async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error> {
         self.note(format!("cidr {cidr}"));
         Ok(())
@@ -195,6 +200,10 @@ impl Runtime for Recording {
             annotations: config.annotations,
             mounts: config.mounts,
             log_path: config.log_path,
+            resources: Some(api::ContainerResources {
+                linux: config.linux.and_then(|linux| linux.resources),
+                ..Default::default()
+            }),
             ..Default::default()
         });
         Ok(id)
@@ -221,6 +230,14 @@ impl Runtime for Recording {
         }
         self.note(format!("stopped {id}"));
         self.exit(id, if is_deaf { 137 } else { 0 });
+        Ok(())
+    }
+
+    async fn update_resources(&self, id: &str, resources: api::LinuxContainerResources) -> Result<(), Error> {
+        self.note(format!("update {id} {} {}", resources.cpu_shares, resources.memory_limit_in_bytes));
+        let mut containers = self.containers.lock();
+        let container = containers.iter_mut().find(|container| container.id == id).unwrap();
+        container.resources = Some(api::ContainerResources { linux: Some(resources), ..Default::default() });
         Ok(())
     }
 
@@ -306,7 +323,10 @@ pub fn agent(root: &Path) -> (Arc<Agent>, Arc<Recording>) {
         root: root.join("kubelet"),
         logs: root.join("logs"),
         host_ips: ArcSwap::from_pointee(vec!["192.168.0.1".to_owned()]),
-        allocatable: Default::default(),
+        allocatable: [("cpu", "4"), ("memory", "4Gi"), ("pods", "10")]
+            .map(|(key, value)| (key.to_owned(), Quantity(value.to_owned())))
+            .into(),
+        places: Default::default(),
         memory: 1 << 30,
         resolver: Resolver::default(),
         runtime: Arc::clone(&runtime),
@@ -322,6 +342,8 @@ pub fn agent(root: &Path) -> (Arc<Agent>, Arc<Recording>) {
         labels: Default::default(),
         has_apparmor: false,
         strict_groups: AtomicBool::new(false),
+        pressures: watch::Sender::default(),
+        sandbox_image: None,
         clock,
         config,
     };
@@ -331,6 +353,7 @@ pub fn agent(root: &Path) -> (Arc<Agent>, Arc<Recording>) {
 /// A worker that runs, and what it stands on.
 pub struct Running {
     pub handle: Handle,
+    pub agent: Arc<Agent>,
     pub runtime: Arc<Recording>,
     pub shutdown: Shutdown,
     pub task: tokio::task::JoinHandle<()>,
@@ -354,9 +377,9 @@ impl Running {
         let (agent, runtime) = agent(root.path());
         prepare(&runtime);
         let shutdown = Shutdown::new();
-        let (worker, handle) = Worker::new(agent, input, shutdown.clone());
+        let (worker, handle) = Worker::new(Arc::clone(&agent), input, shutdown.clone());
         let task = tokio::spawn(worker.run());
-        Self { handle, runtime, shutdown, task, _root: root }
+        Self { handle, agent, runtime, shutdown, task, _root: root }
     }
 
     /// Waits until what the worker tells is so.

@@ -187,6 +187,11 @@ pub fn pod_directory(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
 }
 
+/// Where an emptyDir of a pod is.
+pub fn empty_dir_of(root: &Path, uid: &str, name: &str) -> PathBuf {
+    pod_directory(root, uid).join("volumes/kubernetes.io~empty-dir").join(name)
+}
+
 /// Unmounts and removes everything of a pod below the root directory. Works without knowing the pod's spec, for pods that are gone.
 pub fn remove_pod(root: &Path, uid: &str) -> Result<(), Error> {
     let directory = pod_directory(root, uid);

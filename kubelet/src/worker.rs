@@ -4,6 +4,7 @@
 mod apply;
 mod hooks;
 mod observe;
+mod resize;
 mod start;
 mod tell;
 mod terminate;
@@ -20,9 +21,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::agent::Agent;
+use crate::cgroups::Limits;
 use crate::pod;
 use crate::pod::backoff::Backoff;
 use crate::pod::plan::{Observed, plan_pod};
+use crate::pod::resize::Pending;
 use crate::pod::status::{Failure, Waiting};
 use crate::probes::Probes;
 use crate::runtime::PodView;
@@ -141,6 +144,9 @@ pub struct Worker {
     /// The pod was over before this worker began: its status stands.
     over: bool,
     prepared: bool,
+    resize: resize::Resize,
+    /// What the pod's cgroup is limited to.
+    cgroup_limits: Option<Limits>,
     /// Containers whose preStop hook was run.
     hooked: Mutex<HashSet<String>>,
     /// Sandboxes that were stopped, network and all.
@@ -199,6 +205,8 @@ impl Worker {
             finished: over,
             over,
             prepared: false,
+            resize: resize::Resize::default(),
+            cgroup_limits: None,
             hooked: Mutex::default(),
             torn_down: HashSet::new(),
             acted: Instant::now(),
@@ -229,6 +237,7 @@ impl Worker {
     }
 
     async fn work(&mut self) {
+        self.remember_resources();
         self.first_look().await;
         loop {
             let input = self.input.borrow_and_update().clone();
@@ -282,20 +291,20 @@ impl Worker {
     }
 
     async fn step(&mut self, input: &Input) -> Next {
-        let pod = &input.pod;
+        let pod = &self.given(&input.pod);
         self.probes.sync(pod, &self.view, &self.status);
         if self.finished {
             return self.stay_finished(input).await;
         }
-        let probes = self.probes.view();
-        let observed = Observed { view: &self.view, probes: &probes, backoffs: &self.backoffs };
+        let (probes, limits) = (self.probes.view(), self.limits(pod));
+        let observed = Observed { view: &self.view, probes: &probes, backoffs: &self.backoffs, limits: &limits };
         let plan = plan_pod(pod, observed, self.now());
         self.note_waits(pod, &plan);
         self.not_before = None;
         if plan.create_sandbox.is_some() {
             self.tell(input, false);
         }
-        let outcome = self.apply(pod, &plan).await;
+        let outcome = self.apply(pod, &plan, &limits).await;
         self.probes.sync(pod, &self.view, &self.status);
         self.tell(input, false);
         match outcome {
@@ -351,7 +360,7 @@ impl Worker {
         }
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
         self.agent.recorder.normal(&pod::reference(&self.pod()), "DeadlineExceeded", message.clone());
-        Some(Failure { reason: "DeadlineExceeded".into(), message })
+        Some(Failure::new("DeadlineExceeded", message))
     }
 
     async fn wait(&mut self, next: Next) {
@@ -367,6 +376,8 @@ impl Worker {
             }
         };
         let (news, probed) = (Arc::clone(&self.news), Arc::clone(&self.probed));
+        let mut freed = self.agent.places.freed();
+        let deferred = matches!(self.resize.pending, Some(Pending::Deferred(_)));
         let objects_changed = Arc::clone(&self.objects_changed);
         tokio::select! {
             changed = self.input.changed() => if changed.is_err() {
@@ -379,6 +390,8 @@ impl Worker {
                 self.stale = true;
                 self.retry = RETRY;
             }
+            // The sender lives as long as the agent.
+            _ = freed.changed(), if deferred => {}
             () = timer => match next {
                 Next::Retry(_) => self.observe_until_known().await,
                 Next::At(_) => self.stale |= self.renewal().is_some_and(|at| at <= self.now()),

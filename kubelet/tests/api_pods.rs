@@ -111,6 +111,47 @@ fn environments_and_volumes_show_what_the_api_has() {
 }
 
 #[test]
+fn paths_of_the_host_are_checked_and_tokens_are_bound_to_their_pod() {
+    with_cluster("", async |cluster| {
+        let (file, made) = (cluster.node.path("file"), cluster.node.path("made/here"));
+        std::fs::write(&file, "of the host\n").unwrap();
+        let path = |name: &str, path: &std::path::Path, kind: &str| json!({"name": name, "hostPath": {"path": path, "type": kind}});
+        let spec = json!({
+            "volumes": [path("f", &file, "File"), path("d", &made, "DirectoryOrCreate")],
+            "containers": [{"volumeMounts": [
+                {"name": "f", "mountPath": "/f", "readOnly": true}, {"name": "d", "mountPath": "/d"},
+            ]}],
+        });
+        let output = cluster.script("paths", "cat /f; echo out > /d/out; echo x > /f || echo kept", spec).await;
+        assert!(output.starts_with("of the host") && output.ends_with("kept"), "{output}");
+        assert_eq!(std::fs::read_to_string(made.join("out")).unwrap(), "out\n");
+        let spec = json!({
+            "containers": [with(sleeper(), json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}))],
+            "volumes": [path("v", &file, "Directory")],
+        });
+        cluster.create("wrong", spec).await;
+        cluster.until_event("wrong", "FailedMount", "directory").await;
+        assert!(!is_ready(&cluster.get("wrong").await.unwrap()));
+
+        let token = json!({"path": "token", "audience": "them", "expirationSeconds": 900});
+        let spec = json!({
+            "volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": token}]}}],
+            "containers": [{"volumeMounts": [{"name": "p", "mountPath": "/p"}]}],
+        });
+        let token = cluster.script("bound", "cat /p/token", spec).await;
+        let pod = cluster.get("bound").await.unwrap();
+        let payload = token.split('.').nth(1).unwrap();
+        let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
+        let claims: Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!((&claims["aud"], &claims["sub"]), (&json!(["them"]), &json!("system:serviceaccount:t:default")));
+        let bound = &claims["kubernetes.io"];
+        assert_eq!((&bound["pod"]["name"], &bound["pod"]["uid"]), (&json!("bound"), &pod["metadata"]["uid"]));
+        assert_eq!(bound["node"]["name"], "n1");
+        assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
+    });
+}
+
+#[test]
 fn volumes_follow_the_api_at_once_and_pods_start_when_what_they_lack_appears() {
     with_cluster("", async |cluster| {
         cluster.config_map("map", &[("a", "1")]).await;

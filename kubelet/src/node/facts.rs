@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::NodeSystemInfo;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::config::KubeletConfiguration;
+use crate::eviction::Signal;
 use crate::quantity;
 
 /// What the machine has.
@@ -108,23 +109,16 @@ pub fn resources(
         let lists = [&config.system_reserved, &config.kube_reserved];
         lists.iter().filter_map(|list| of(&Quantity(list.get(resource)?.clone()))).sum()
     };
-    let eviction =
-        config.eviction_hard.as_ref().and_then(|list| list.get("memory.available")).map_or("100Mi", String::as_str);
-    let eviction = threshold(eviction, machine.memory);
+    let hard = config.hard_thresholds();
+    let kept = |signal: Signal, whole: i64| {
+        hard.iter().find(|threshold| threshold.signal == signal).map_or(0, |threshold| threshold.amount.of(whole))
+    };
     let cpu = machine.cpus * 1000 - reserved("cpu", quantity::millis);
-    let memory = machine.memory - reserved("memory", quantity::value) - eviction;
-    let nodefs =
-        config.eviction_hard.as_ref().and_then(|list| list.get("nodefs.available")).map_or("10%", String::as_str);
-    let storage = machine.storage - reserved("ephemeral-storage", quantity::value) - threshold(nodefs, machine.storage);
+    let memory = machine.memory - reserved("memory", quantity::value) - kept(Signal::MemoryAvailable, machine.memory);
+    let storage = machine.storage
+        - reserved("ephemeral-storage", quantity::value)
+        - kept(Signal::NodefsAvailable, machine.storage);
     (list(machine.cpus * 1000, machine.memory, machine.storage), list(cpu.max(0), memory.max(0), storage.max(0)))
-}
-
-/// An eviction threshold: an amount, or a part of the whole in percent.
-pub fn threshold(text: &str, whole: i64) -> i64 {
-    match text.strip_suffix('%').map(str::parse::<f64>) {
-        Some(Ok(percent)) => (whole as f64 * percent / 100.0) as i64,
-        _ => quantity::value(&Quantity(text.to_owned())).unwrap_or(0),
-    }
 }
 
 /// `status.nodeInfo`.
@@ -164,6 +158,9 @@ mod tests {
         assert_eq!((capacity["cpu"].0.as_str(), allocatable["cpu"].0.as_str()), ("2", "1500m"));
         assert_eq!((capacity["memory"].0.as_str(), allocatable["memory"].0.as_str()), ("8388608Ki", "6291456Ki"));
         assert_eq!(capacity["pods"].0, "110");
-        assert_eq!(threshold("10%", 1000), 100);
+        assert_eq!(
+            allocatable["ephemeral-storage"].0, "104857600Ki",
+            "one threshold that is set switches off the others"
+        );
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::facts::{self, Machine};
-use super::status::{self, Observed, Pressure};
+use super::status::{self, Observed};
 use crate::agent::Agent;
 
 const RETRY: Duration = Duration::from_millis(300);
@@ -42,10 +42,13 @@ pub async fn run(agent: Arc<Agent>, client: Client, machine: Machine, runtime_ve
         Some(changes) => changes.next().await,
         None => std::future::pending().await,
     };
+    let mut pressures = registrar.agent.pressures.subscribe();
     let mut until = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
+            // The agent, and with it the sender, lives as long as this task.
+            _ = pressures.changed() => {}
             change = changed() => {
                 if let Some(node) = change.and_then(|change| change.new) {
                     registrar.follow_cidr(&node).await;
@@ -107,7 +110,7 @@ impl Registrar {
             images: &images,
             problems: &problems,
             runtime: runtime.as_ref().ok(),
-            pressure: pressure(&self.agent),
+            pressures: &self.agent.pressures.borrow().clone(),
             now: Timestamp::now(),
         };
         let empty = NodeStatus::default();
@@ -196,23 +199,4 @@ impl Registrar {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Which resources are below their eviction thresholds.
-fn pressure(agent: &Agent) -> Pressure {
-    let threshold = |signal: &str, default: &str, whole: i64| {
-        let text =
-            agent.config.eviction_hard.as_ref().map_or(default, |list| list.get(signal).map_or("0", String::as_str));
-        facts::threshold(text, whole)
-    };
-    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        text.lines()
-            .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<i64>().ok())
-    });
-    let memory = available.is_some_and(|kib| kib * 1024 < threshold("memory.available", "100Mi", agent.memory));
-    let disk = nix::sys::statvfs::statvfs(&agent.root).is_ok_and(|stat| {
-        let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.fragment_size())).unwrap_or(i64::MAX);
-        bytes(stat.blocks_available()) < threshold("nodefs.available", "10%", bytes(stat.blocks()))
-    });
-    Pressure { memory, disk }
 }

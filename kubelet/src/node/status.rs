@@ -1,5 +1,7 @@
 //! The node's status from what is observed. Pure.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
@@ -10,6 +12,7 @@ use proto::cri as api;
 
 use super::facts::{self, Machine};
 use crate::config::KubeletConfiguration;
+use crate::eviction::Pressure;
 
 /// What is observed of the node.
 #[derive(Clone, Debug)]
@@ -23,15 +26,8 @@ pub struct Observed<'a> {
     pub problems: &'a [String],
     /// What the runtime says of itself, if it answers.
     pub runtime: Option<&'a api::StatusResponse>,
-    pub pressure: Pressure,
+    pub pressures: &'a BTreeSet<Pressure>,
     pub now: Timestamp,
-}
-
-/// Which resources run short.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pressure {
-    pub memory: bool,
-    pub disk: bool,
 }
 
 /// Why pods cannot run, from what the runtime says of itself.
@@ -113,36 +109,22 @@ pub fn compute(observed: &Observed<'_>, config: &KubeletConfiguration, previous:
 fn conditions(observed: &Observed<'_>, previous: &[NodeCondition]) -> Vec<NodeCondition> {
     let ready = observed.problems.is_empty();
     let decided = [
-        (
-            "MemoryPressure",
-            observed.pressure.memory,
-            "KubeletHasInsufficientMemory",
-            "KubeletHasSufficientMemory",
-            "kubelet has insufficient memory available",
-            "kubelet has sufficient memory available",
-        ),
-        (
-            "DiskPressure",
-            observed.pressure.disk,
-            "KubeletHasDiskPressure",
-            "KubeletHasNoDiskPressure",
-            "kubelet has disk pressure",
-            "kubelet has no disk pressure",
-        ),
-        (
-            "PIDPressure",
-            false,
-            "KubeletHasInsufficientPID",
-            "KubeletHasSufficientPID",
-            "kubelet has insufficient PID available",
-            "kubelet has sufficient PID available",
-        ),
+        (Pressure::Memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory"),
+        (Pressure::Disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", ""),
+        (Pressure::Pid, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PID"),
     ];
     let mut conditions: Vec<NodeCondition> = decided
         .into_iter()
-        .map(|(kind, on, reason_on, reason_off, message_on, message_off)| {
-            let (reason, message) = if on { (reason_on, message_on) } else { (reason_off, message_off) };
-            condition(observed.now, previous, kind, on, reason, message.to_owned())
+        .map(|(pressure, reason_on, reason_off, what)| {
+            let on = observed.pressures.contains(&pressure);
+            let message = match (what, on) {
+                ("", true) => "kubelet has disk pressure".to_owned(),
+                ("", false) => "kubelet has no disk pressure".to_owned(),
+                (what, true) => format!("kubelet has insufficient {what} available"),
+                (what, false) => format!("kubelet has sufficient {what} available"),
+            };
+            let reason = if on { reason_on } else { reason_off };
+            condition(observed.now, previous, pressure.condition(), on, reason, message)
         })
         .collect();
     let (reason, message) = match ready {
@@ -217,13 +199,17 @@ mod tests {
             images: &[],
             problems: &problems,
             runtime: Some(&runtime),
-            pressure: Pressure::default(),
+            pressures: &[Pressure::Pid].into(),
             now: Timestamp::from_second(10).unwrap(),
         };
         let config = KubeletConfiguration::default();
         let first = compute(&observed, &config, &NodeStatus::default());
         let ready = first.conditions.as_ref().unwrap().iter().find(|c| c.type_ == "Ready").unwrap().clone();
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("KubeletNotReady")));
+        let told =
+            |kind: &str| first.conditions.iter().flatten().find(|c| c.type_ == kind).unwrap().message.clone().unwrap();
+        assert_eq!(told("PIDPressure"), "kubelet has insufficient PID available");
+        assert_eq!(told("MemoryPressure"), "kubelet has sufficient memory available");
         let later =
             compute(&Observed { now: Timestamp::from_second(99).unwrap(), ..observed.clone() }, &config, &first);
         assert!(!changed(&first, &later), "a heartbeat is no change");

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, ContainerRestartRule, Pod};
+use proto::cri::LinuxContainerResources;
 
 use super::backoff::{Backoff, blocked_until};
+use super::resize::Difference;
 use super::{Kind, container_hash, kind_of_init};
 use crate::runtime::{Container, PodView, State};
 
@@ -37,6 +39,8 @@ pub struct Observed<'a> {
     pub probes: &'a ProbeView,
     /// Restart delays by container name.
     pub backoffs: &'a BTreeMap<String, Backoff>,
+    /// The limits that containers should have, by name.
+    pub limits: &'a BTreeMap<String, LinuxContainerResources>,
 }
 
 /// A container to kill.
@@ -49,6 +53,13 @@ pub struct Kill {
     pub grace: Option<Duration>,
     /// Because of a probe.
     pub unhealthy: bool,
+}
+
+/// A running container whose limits are not those that it should have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    pub id: String,
+    pub name: String,
 }
 
 /// A container to start.
@@ -78,6 +89,7 @@ pub struct PodPlan {
     pub stop_sandboxes: Vec<String>,
     /// Make a sandbox of this attempt.
     pub create_sandbox: Option<u32>,
+    pub update: Vec<Update>,
     pub start: Vec<Start>,
     pub wait: Vec<Wait>,
 }
@@ -230,6 +242,7 @@ impl Planner<'_> {
     fn sidecar(&mut self, sandbox: &str, spec: &Spec) -> bool {
         match self.observed.view.latest_in(sandbox, &spec.name) {
             Some(last) if last.state == State::Running => {
+                self.update(last, spec);
                 if let Some(cause) = self.must_die(last, spec) {
                     if !cause.unhealthy {
                         self.start(Kind::Sidecar, spec);
@@ -271,6 +284,7 @@ impl Planner<'_> {
                 }
                 Some(last) if last.state == State::Running => {
                     alive = true;
+                    self.update(last, spec);
                     if let Some(cause) = self.must_die(last, spec) {
                         // A changed container is replaced whatever the policy; what happens after a probe's kill is decided
                         // once it has ended, like after every other end.
@@ -300,9 +314,24 @@ impl Planner<'_> {
         if running.hash != container_hash(spec) {
             return Some(Cause::of(format!("Container {} definition changed, will be restarted", spec.name)));
         }
+        if self.difference(running).restarts(spec) {
+            return Some(Cause::of(format!("Container {} resize requires restart", spec.name)));
+        }
         let unhealthy = self.observed.probes.failed.get(&running.id)?;
         let message = format!("Container {} {}, will be restarted", spec.name, unhealthy.reason);
         Some(Cause { message, grace: unhealthy.grace, unhealthy: true })
+    }
+
+    fn difference(&self, running: &Container) -> Difference {
+        let limits = running.applied.as_ref().zip(self.observed.limits.get(&running.name));
+        limits.map(|(applied, wanted)| Difference::between(applied, wanted)).unwrap_or_default()
+    }
+
+    fn update(&mut self, running: &Container, spec: &Spec) {
+        let difference = self.difference(running);
+        if difference.any() && !difference.restarts(spec) {
+            self.plan.update.push(Update { id: running.id.clone(), name: running.name.clone() });
+        }
     }
 
     fn kill(&mut self, container: &Container, cause: Cause) {

@@ -61,6 +61,7 @@ fn view(words: &str) -> PodView {
             image: "i".into(),
             image_id: "i".into(),
             log_path: String::new(),
+            applied: None,
             unhealthy: false,
         });
     }
@@ -77,6 +78,7 @@ fn words(plan: &PodPlan) -> String {
     words.extend(plan.kill.iter().map(|kill| format!("kill:{}", kill.id)));
     words.extend(plan.stop_sandboxes.iter().map(|id| format!("stop:{id}")));
     words.extend(plan.create_sandbox.map(|attempt| format!("sandbox:{attempt}")));
+    words.extend(plan.update.iter().map(|update| format!("update:{}", update.id)));
     words.extend(plan.start.iter().map(|start| format!("start:{}{}", start.name, start.attempt)));
     words.extend(plan.wait.iter().map(|wait| format!("wait:{}", wait.name)));
     words.join(" ")
@@ -84,7 +86,7 @@ fn words(plan: &PodPlan) -> String {
 
 fn plan(pod: &Pod, view: &PodView) -> String {
     let (probes, backoffs) = (ProbeView::default(), BTreeMap::new());
-    words(&plan_pod(pod, Observed { view, probes: &probes, backoffs: &backoffs }, at(100)))
+    words(&plan_pod(pod, Observed { view, probes: &probes, backoffs: &backoffs, limits: &BTreeMap::new() }, at(100)))
 }
 
 #[test]
@@ -152,13 +154,20 @@ fn a_failed_probe_kills_with_its_grace_and_the_restart_waits_like_any_other() {
     ended.containers[0].finished_at = Some(at(90));
     for (policy, after) in [("Always", "wait:a"), ("OnFailure", "wait:a"), ("Never", "finished")] {
         let pod = pod(policy, &[], &["a"]);
-        let plan = plan_pod(&pod, Observed { view: &running, probes: &probes, backoffs: &backoffs }, at(90));
+        let plan = plan_pod(
+            &pod,
+            Observed { view: &running, probes: &probes, backoffs: &backoffs, limits: &BTreeMap::new() },
+            at(90),
+        );
         assert_eq!(words(&plan), "kill:a0", "{policy}");
         let kill = &plan.kill[0];
         assert_eq!(kill.message, "Container a failed liveness probe, will be restarted");
         assert_eq!((kill.grace, kill.unhealthy), (grace, true));
-        let next =
-            plan_pod(&pod, Observed { view: &ended, probes: &ProbeView::default(), backoffs: &backoffs }, at(91));
+        let next = plan_pod(
+            &pod,
+            Observed { view: &ended, probes: &ProbeView::default(), backoffs: &backoffs, limits: &BTreeMap::new() },
+            at(91),
+        );
         assert_eq!(words(&next), after, "{policy}");
     }
 }
@@ -189,7 +198,11 @@ fn what_follows_a_sidecar_waits_for_its_startup_probe() {
     let backoffs = BTreeMap::new();
     for (started, expected) in [(false, ""), (true, "start:a0")] {
         let probes = ProbeView { started: [("s0".to_owned(), started)].into(), ..Default::default() };
-        let plan = plan_pod(&pod, Observed { view: &view, probes: &probes, backoffs: &backoffs }, at(100));
+        let plan = plan_pod(
+            &pod,
+            Observed { view: &view, probes: &probes, backoffs: &backoffs, limits: &BTreeMap::new() },
+            at(100),
+        );
         assert_eq!(words(&plan), expected);
     }
 }
@@ -200,7 +213,8 @@ fn a_crash_within_the_delay_waits_and_says_until_when() {
     let backoff = Backoff { delay: Duration::from_secs(20), updated: at(0) };
     let backoffs = BTreeMap::from([("a".to_owned(), backoff)]);
     let probes = ProbeView::default();
-    let observed = Observed { view: &view, probes: &probes, backoffs: &backoffs };
+    let limits = BTreeMap::new();
+    let observed = Observed { view: &view, probes: &probes, backoffs: &backoffs, limits: &limits };
     let early = plan_pod(&pod, observed, at(5));
     assert_eq!((words(&early), early.wake_at()), ("wait:a".to_owned(), Some(at(21))));
     let late = plan_pod(&pod, observed, at(21));
@@ -222,4 +236,30 @@ fn an_ephemeral_container_is_started_once() {
         Some(serde_json::from_value(json!([{"name": "debug", "image": "i"}])).unwrap());
     assert_eq!(plan(&pod, &view("S a=run")), "start:debug0");
     assert_eq!(plan(&pod, &view("S a=run debug=1")), "");
+}
+
+#[test]
+fn limits_that_changed_are_updated_or_the_container_is_started_again() {
+    let linux = |cpu_shares, memory_limit_in_bytes| LinuxContainerResources {
+        cpu_shares,
+        memory_limit_in_bytes,
+        ..Default::default()
+    };
+    let mut pod = pod("Never", &[], &["a", "b"]);
+    pod.spec.as_mut().unwrap().containers[1].resize_policy =
+        Some(serde_json::from_value(json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}])).unwrap());
+    let mut view = view("S a=run b=run");
+    for container in &mut view.containers {
+        container.applied = Some(linux(10, 64));
+    }
+    let (probes, backoffs) = (ProbeView::default(), BTreeMap::new());
+    for (a, b, expected) in [
+        (linux(10, 64), linux(10, 64), ""),
+        (linux(20, 64), linux(20, 64), "update:a0 update:b0"),
+        (linux(10, 128), linux(10, 128), "kill:b0 update:a0 start:b1"),
+    ] {
+        let limits = [("a".to_owned(), a), ("b".to_owned(), b)].into();
+        let observed = Observed { view: &view, probes: &probes, backoffs: &backoffs, limits: &limits };
+        assert_eq!(words(&plan_pod(&pod, observed, at(100))), expected);
+    }
 }

@@ -1,6 +1,6 @@
 //! The status of a pod, computed from what is observed. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::condition::{self, whole_seconds};
 use super::plan::ProbeView;
+use super::resize::Pending;
 use super::{Kind, qos};
 use crate::runtime::{Container, PodView, State};
 
@@ -26,6 +27,15 @@ pub struct Waiting {
 pub struct Failure {
     pub reason: String,
     pub message: String,
+    /// The pod is ended for the node's sake, not its own: it shows as a disruption.
+    pub disrupts: bool,
+}
+
+impl Failure {
+    /// A pod that failed by itself, or was never let in.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), disrupts: false }
+    }
 }
 
 /// What the status is computed from.
@@ -39,6 +49,13 @@ pub struct Input<'a> {
     pub runtime: &'a str,
     pub host_ips: &'a [String],
     pub failure: Option<&'a Failure>,
+    /// The pod with the resources that it was given.
+    pub given: &'a Pod,
+    /// The containers that run with other resources.
+    pub differing: &'a BTreeSet<String>,
+    /// Why the pod has not the resources that it asks for.
+    pub pending: Option<&'a Pending>,
+    pub resize_error: Option<&'a str>,
     /// Nothing runs any more and nothing will.
     pub finished: bool,
     /// The status before this one.
@@ -159,7 +176,7 @@ fn container_status(input: &Input<'_>, kind: Kind, spec: &Spec) -> ContainerStat
     status.image = if current.image.is_empty() { status.image } else { current.image.clone() };
     status.image_id.clone_from(&current.image_id);
     status.restart_count = i32::try_from(current.attempt).unwrap_or(i32::MAX);
-    status.resources.clone_from(&spec.resources);
+    tell_resources(input, spec, &mut status);
     match current.state {
         State::Running | State::Unknown => running(input, kind, spec, current, &mut status),
         State::Created => {
@@ -178,6 +195,18 @@ fn container_status(input: &Input<'_>, kind: Kind, spec: &Spec) -> ContainerStat
         status.ready = current.state == State::Exited && current.exit_code == 0;
     }
     status
+}
+
+/// The resources in force, and those that the container was given. Where they differ, those before are still in force.
+fn tell_resources(input: &Input<'_>, spec: &Spec, status: &mut ContainerStatus) {
+    let given = super::container(input.given, &spec.name).and_then(|(_, container)| container.resources.clone());
+    status.allocated_resources = given.as_ref().and_then(|given| given.requests.clone());
+    let lists = [&input.previous.container_statuses, &input.previous.init_container_statuses];
+    let before = lists.into_iter().flatten().flatten().find(|old| old.name == spec.name);
+    status.resources = match before.filter(|_| input.differing.contains(&spec.name)) {
+        Some(before) => before.resources.clone(),
+        None => given,
+    };
 }
 
 fn volume_mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {
@@ -287,13 +316,34 @@ fn conditions(
     let initialized = initialized(input, phase, init, regular);
     let containers = containers_ready(input, phase, init, regular);
     let ready = pod_ready(input, &containers);
-    vec![
+    let mut all = vec![
         condition::new("PodReadyToStartContainers", sandbox, None, None),
         initialized,
         ready,
         containers,
         condition::new("PodScheduled", true, None, None),
-    ]
+    ];
+    if let Some(failure) = input.failure.filter(|failure| failure.disrupts) {
+        let (reason, message) = (condition::TERMINATION_BY_KUBELET, Some(failure.message.clone()));
+        all.push(condition::new("DisruptionTarget", true, Some(reason), message));
+    }
+    all.extend(resize_conditions(input));
+    all
+}
+
+fn resize_conditions(input: &Input<'_>) -> impl Iterator<Item = PodCondition> {
+    let pending = input.pending.map(|pending| {
+        let (reason, message) = match pending {
+            Pending::Deferred(message) => ("Deferred", message),
+            Pending::Infeasible(message) => ("Infeasible", message),
+        };
+        condition::new(condition::RESIZE_PENDING, true, Some(reason), Some(message.clone()))
+    });
+    let going = (!input.differing.is_empty()).then(|| {
+        let error = input.resize_error.map(str::to_owned);
+        condition::new(condition::RESIZE_IN_PROGRESS, true, error.as_ref().map(|_| "Error"), error)
+    });
+    pending.into_iter().chain(going)
 }
 
 fn initialized(input: &Input<'_>, phase: &str, init: &[ContainerStatus], regular: &[ContainerStatus]) -> PodCondition {

@@ -48,6 +48,7 @@ fn view(words: &str) -> PodView {
             image: "i".into(),
             image_id: "sha".into(),
             log_path: String::new(),
+            applied: None,
             unhealthy: false,
         });
     }
@@ -68,6 +69,10 @@ fn status(pod: &Pod, view: &PodView, probes: &ProbeView, waiting: &[(&str, &str)
         runtime: "containerd",
         host_ips: &["192.168.0.1".to_owned()],
         failure: None,
+        given: pod,
+        differing: &BTreeSet::new(),
+        pending: None,
+        resize_error: None,
         finished: false,
         previous,
         now: at(50),

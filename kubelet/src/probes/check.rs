@@ -277,4 +277,40 @@ mod tests {
         let six = Target { host: "fd00::1".into(), ..target };
         assert_eq!(six.follow("http://[fd00::1]:81/x").unwrap().url(), "http://[fd00::1]:81/x");
     }
+
+    /// A server of the gRPC health protocol that answers with that status; gives its port.
+    async fn health_server(status: u8) -> u16 {
+        use hyper::body::Frame;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                let asked = request.into_body().collect().await.unwrap().to_bytes();
+                // The message's frame, and in it the service's name.
+                assert_eq!(&asked[..], b"\0\0\0\0\x05\x0a\x03web");
+                let message = bytes::Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
+                let trailers = http::HeaderMap::from_iter([(
+                    http::HeaderName::from_static("grpc-status"),
+                    http::HeaderValue::from_static("0"),
+                )]);
+                let frames = [Ok::<_, std::convert::Infallible>(Frame::data(message)), Ok(Frame::trailers(trailers))];
+                let body = http_body_util::StreamBody::new(futures::stream::iter(frames));
+                http::Response::builder().header("content-type", "application/grpc").body(body)
+            });
+            let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            server.serve_connection(TokioIo::new(stream), service).await.ok();
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_grpc_service_is_healthy_when_it_says_that_it_serves() {
+        assert_eq!(grpc("127.0.0.1", health_server(1).await, "web").await, Ok(()));
+        let refused = grpc("127.0.0.1", health_server(2).await, "web").await;
+        assert_eq!(refused, Err("service unhealthy (responded with 2)".to_owned()));
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        assert!(grpc("127.0.0.1", closed, "web").await.unwrap_err().contains("failed to connect"));
+    }
 }

@@ -21,6 +21,7 @@ fn view() -> PodView {
         image: String::new(),
         image_id: String::new(),
         log_path: String::new(),
+        applied: None,
         unhealthy: false,
     };
     PodView { sandboxes: vec![], containers: vec![container] }

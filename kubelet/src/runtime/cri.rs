@@ -92,6 +92,14 @@ impl Runtime for Cri {
         self.call(self.timeout, self.runtime.clone().status(api::StatusRequest { verbose: false })).await
     }
 
+    async fn sandbox_image(&self) -> Result<Option<String>, Error> {
+        let request = api::StatusRequest { verbose: true };
+        let info = self.call(self.timeout, self.runtime.clone().status(request)).await?.info;
+        // Containerd tells its configuration.
+        let config = info.get("config").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        Ok(config.and_then(|config| config["sandboxImage"].as_str().map(str::to_owned)))
+    }
+
     async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error> {
         let network = api::NetworkConfig { pod_cidr: cidr.to_owned() };
         let runtime_config = Some(api::RuntimeConfig { network_config: Some(network) });
@@ -160,6 +168,15 @@ impl Runtime for Cri {
         let request = api::StopContainerRequest { container_id: id.to_owned(), timeout };
         let limit = grace.saturating_add(MARGIN);
         gone_is_done(self.call(limit, self.runtime.clone().stop_container(request)).await.map(drop))
+    }
+
+    async fn update_resources(&self, id: &str, resources: api::LinuxContainerResources) -> Result<(), Error> {
+        let request = api::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+            ..Default::default()
+        };
+        self.call(self.timeout, self.runtime.clone().update_container_resources(request)).await.map(drop)
     }
 
     async fn remove_container(&self, id: &str) -> Result<(), Error> {
@@ -242,15 +259,16 @@ impl Runtime for Cri {
 
     async fn ends(&self) -> Result<BoxStream<'static, String>, Error> {
         let request = api::GetEventsRequest {};
-        match self.call(self.timeout, self.runtime.clone().get_container_events(request)).await {
+        // Without a limit: the answer may come with the first event.
+        match self.runtime.clone().get_container_events(request).await {
             Ok(events) => {
-                let told = events.take_while(|event| std::future::ready(event.is_ok()));
+                let told = events.into_inner().take_while(|event| std::future::ready(event.is_ok()));
                 Ok(told.filter_map(|event| std::future::ready(event.ok().and_then(ended))).boxed())
             }
-            Err(Error::Call(status)) if status.code() == tonic::Code::Unimplemented => {
+            Err(status) if status.code() == tonic::Code::Unimplemented => {
                 containerd_events::exits(self.channel.clone()).await
             }
-            Err(error) => Err(error),
+            Err(status) => Err(Error::Call(Box::new(status))),
         }
     }
 }

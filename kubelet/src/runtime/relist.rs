@@ -20,6 +20,8 @@ use crate::pods::Pods;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between listings while they are: then a listing only finds what was done behind everyone's back.
 const PERIOD_WITH_EVENTS: Duration = Duration::from_secs(10);
+/// Within this time a runtime says that it has no events.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Wait before events are asked for again; doubles up to the longest.
 const RECONNECT: Duration = Duration::from_millis(500);
 const MAX_RECONNECT: Duration = Duration::from_secs(30);
@@ -84,19 +86,32 @@ struct Events {
 }
 
 impl Events {
+    fn begin(&self) {
+        if !self.followed.swap(true, Ordering::Relaxed) {
+            tracing::info!("the runtime's events are followed");
+            self.began.notify_one();
+        }
+    }
+
     async fn follow(&self, pods: &Pods) {
         let mut wait = RECONNECT;
         loop {
-            match pods.agent().runtime.ends().await {
+            let mut asked = pods.agent().runtime.ends();
+            // Runtimes that have no events say so at once; others answer with the first event.
+            let answer = tokio::select! {
+                answer = &mut asked => answer,
+                () = tokio::time::sleep(ANSWER) => {
+                    self.begin();
+                    asked.await
+                }
+            };
+            match answer {
                 Ok(mut ends) => {
-                    tracing::info!("the runtime's events are followed");
                     wait = RECONNECT;
-                    self.followed.store(true, Ordering::Relaxed);
-                    self.began.notify_one();
+                    self.begin();
                     while let Some(id) = ends.next().await {
                         pods.container_ended(&id);
                     }
-                    self.followed.store(false, Ordering::Relaxed);
                     self.began.notify_one();
                 }
                 Err(super::Error::Call(status)) if status.code() == tonic::Code::Unimplemented => {
@@ -105,6 +120,7 @@ impl Events {
                 }
                 Err(error) => tracing::debug!(%error, "the runtime's events cannot be followed"),
             }
+            self.followed.store(false, Ordering::Relaxed);
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(MAX_RECONNECT);
         }

@@ -1,5 +1,6 @@
 //! Carrying out a plan. Decides nothing: each step is one of the plan's, in its order; the first failure ends it, to be planned anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -40,21 +41,26 @@ pub enum Error {
     Start { name: String, reason: String, message: String },
 }
 
+/// The limits that containers should have.
+pub(super) type LimitsByName = BTreeMap<String, api::LinuxContainerResources>;
+
 impl Worker {
     /// Carries out the plan; whether something was done, so that planning again may find more to do.
-    pub(super) async fn apply(&mut self, pod: &Arc<Pod>, plan: &PodPlan) -> Result<bool, Error> {
-        let outcome = self.carry_out(pod, plan).await;
+    pub(super) async fn apply(&mut self, pod: &Arc<Pod>, plan: &PodPlan, limits: &LimitsByName) -> Result<bool, Error> {
+        let outcome = self.carry_out(pod, plan, limits).await;
         self.acted = tokio::time::Instant::now();
         outcome
     }
 
-    async fn carry_out(&mut self, pod: &Arc<Pod>, plan: &PodPlan) -> Result<bool, Error> {
+    async fn carry_out(&mut self, pod: &Arc<Pod>, plan: &PodPlan, limits: &LimitsByName) -> Result<bool, Error> {
         if plan.finished {
             self.stop_all(pod, None).await?;
             self.finished = true;
             return Ok(false);
         }
-        let acts = !plan.kill.is_empty() || plan.create_sandbox.is_some() || !plan.start.is_empty();
+        let acts =
+            !(plan.kill.is_empty() && plan.start.is_empty() && plan.update.is_empty()) || plan.create_sandbox.is_some();
+        self.widen_cgroup(pod)?;
         self.kill_all(pod, &plan.kill).await?;
         // Also of a pod that only runs: after a restart of the kubelet its volumes have to be followed again.
         if acts || self.volumes.is_none() && self.view.ready_sandbox().is_some() {
@@ -69,6 +75,9 @@ impl Worker {
         if let Some(attempt) = plan.create_sandbox {
             self.create_sandbox(pod, attempt).await?;
         }
+        if !plan.update.is_empty() {
+            self.update_all(&plan.update, limits).await?;
+        }
         let mut first_failure = None;
         for start in &plan.start {
             if self.input.borrow().ends() {
@@ -80,8 +89,27 @@ impl Worker {
         }
         match first_failure {
             Some(error) => Err(error),
-            None => Ok(acts),
+            None => {
+                self.narrow_cgroup(pod)?;
+                if !acts {
+                    self.remove_old_sandboxes().await?;
+                }
+                Ok(acts)
+            }
         }
+    }
+
+    /// Sandboxes before the current one go with their last container.
+    async fn remove_old_sandboxes(&mut self) -> Result<(), Error> {
+        let is_empty = |id: &str| !self.view.containers.iter().any(|container| container.sandbox_id == id);
+        let old = self.view.sandboxes.iter().skip(1).map(|sandbox| sandbox.id.clone());
+        let old: Vec<String> = old.filter(|id| is_empty(id)).collect();
+        for id in old {
+            self.stop_sandbox(&id).await?;
+            self.agent.runtime.remove_sandbox(&id).await?;
+            self.view.sandboxes.retain(|sandbox| sandbox.id != id);
+        }
+        Ok(())
     }
 
     async fn kill_all(&mut self, pod: &Arc<Pod>, kills: &[Kill]) -> Result<(), Error> {
@@ -133,6 +161,7 @@ impl Worker {
             }
             if self.agent.config.cgroups_per_qos {
                 self.agent.cgroups.create_pod(pod)?;
+                self.cgroup_limits = Some(cgroups::pod_limits(pod, self.agent.config.pod_pids_limit));
             }
             self.prepared = true;
         }

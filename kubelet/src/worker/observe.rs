@@ -73,6 +73,7 @@ pub fn container(sandbox: &str, status: &api::ContainerStatus) -> Container {
             .unwrap_or_default(),
         image_id: if status.image_id.is_empty() { status.image_ref.clone() } else { status.image_id.clone() },
         log_path: status.log_path.clone(),
+        applied: status.resources.as_ref().and_then(|resources| resources.linux.clone()),
         unhealthy: false,
     }
 }
@@ -206,6 +207,9 @@ impl Worker {
         };
         let mut container = container(sandbox, &status);
         let pod = self.pod();
+        if container.applied.is_none() {
+            container.applied = self.believed(&pod, &container.name);
+        }
         if let Some((_, spec)) = pod::container(&pod, &container.name) {
             container.image = spec.image.clone().filter(|_| container.image.is_empty()).unwrap_or(container.image);
         }

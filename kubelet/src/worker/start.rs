@@ -48,6 +48,7 @@ impl Worker {
         };
         let id = self.create(&making).await.map_err(|waiting| self.refuse(pod, &spec, waiting))?;
         self.note_made(&making, &id);
+        self.note_applied(&spec.name);
         self.agent.recorder.normal(&pod::reference(pod), "Created", format!("Container created: {}", spec.name));
         let started = self.agent.runtime.start_container(&id).await;
         if let Some(failed) = start.failed {
@@ -88,6 +89,7 @@ impl Worker {
                 image: making.spec.image.clone().unwrap_or_default(),
                 image_id: making.image.id.clone(),
                 log_path: String::new(),
+                applied: None,
                 unhealthy: false,
             },
         );

@@ -6,15 +6,15 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::{Input, Told, Worker};
 use crate::pod;
+use crate::pod::condition;
 use crate::pod::plan::PodPlan;
 use crate::pod::status::{self, Waiting};
-
-/// Conditions that the kubelet owns.
-const OWN: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 impl Worker {
     /// Computes the status and hands it on when it changed.
     pub(super) fn tell(&mut self, input: &Input, done: bool) {
+        let given = self.given(&input.pod);
+        let differing = self.differing(&self.limits(&given));
         let host_ips = self.agent.host_ips.load_full();
         let probes = self.probes.view();
         let mut status = status::compute(status::Input {
@@ -25,6 +25,10 @@ impl Worker {
             runtime: &self.agent.runtime_name,
             host_ips: &host_ips,
             failure: self.failure.as_ref(),
+            given: &given,
+            differing: &differing,
+            pending: self.resize.pending.as_ref(),
+            resize_error: self.resize.error.as_deref(),
             finished: self.finished,
             previous: &self.status_with_foreign(input),
             now: self.now(),
@@ -39,6 +43,9 @@ impl Worker {
         }
         if self.over {
             status.clone_from(&self.status);
+        }
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            self.agent.places.leave(pod::uid(&input.pod));
         }
         self.status = status.clone();
         *self.shared.status.lock() = status.clone();
@@ -59,15 +66,12 @@ impl Worker {
     /// The last status, with the conditions that others have set since.
     fn status_with_foreign(&self, input: &Input) -> PodStatus {
         let mut previous = self.status.clone();
-        let known: Vec<String> =
-            previous.conditions.iter().flatten().map(|condition| condition.type_.clone()).collect();
         let theirs = input.pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
         let conditions = previous.conditions.get_or_insert_default();
-        for condition in theirs {
-            match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
-                Some(old) if !OWN.contains(&condition.type_.as_str()) => *old = condition,
-                None if !known.contains(&condition.type_) => conditions.push(condition),
-                _ => {}
+        conditions.retain(condition::is_own);
+        for condition in theirs.into_iter().filter(|condition| !condition::is_own(condition)) {
+            if !conditions.iter().any(|own| own.type_ == condition.type_) {
+                conditions.push(condition);
             }
         }
         previous

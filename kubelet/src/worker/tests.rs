@@ -204,7 +204,7 @@ async fn the_deadline_of_a_pod_ends_it_and_stays_told_when_it_is_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_refused_fails_without_a_word_to_the_runtime() {
-    let failure = Failure { reason: "OutOfcpu".into(), message: "Pod was rejected: full".into() };
+    let failure = Failure::new("OutOfcpu", "Pod was rejected: full");
     let input = Input { pod: Arc::new(one("Always")), removed: false, failure: Some(failure), grace: None };
     let running = Running::start_with(input, |_| {});
     let status = running.until(|_, done| done).await;
@@ -234,4 +234,46 @@ async fn a_post_start_hook_that_fails_kills_its_container() {
     let running = Running::start(pod(spec), |_| {});
     running.until(|status, _| matches!(phase(status), "Failed" | "Succeeded")).await;
     assert_eq!(running.runtime.times("stop c-0 30"), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_is_given_when_there_is_room_and_applied_in_place() {
+    let spec = |cpu: &str, memory: &str| {
+        let list = json!({"cpu": cpu, "memory": memory});
+        json!({"containers": [{"name": "c", "image": "i:1", "resources": {"requests": list, "limits": list}}]})
+    };
+    let running = Running::start(pod(spec("1", "64Mi")), |_| {});
+    running.until(|status, _| phase(status) == "Running").await;
+    let ask = |running: &Running, spec: serde_json::Value| {
+        running.handle.input.send_modify(|input| input.pod = Arc::new(pod(spec)));
+    };
+    let pending = |status: &PodStatus| {
+        let conditions = status.conditions.iter().flatten();
+        let found = conditions.into_iter().find(|condition| condition.type_ == "PodResizePending");
+        found.and_then(|condition| condition.reason.clone()).unwrap_or_default()
+    };
+    let cpu = |status: &PodStatus| {
+        let resources = status.container_statuses.as_ref().unwrap()[0].resources.clone().unwrap();
+        resources.limits.unwrap()["cpu"].0.clone()
+    };
+    running.runtime.take();
+    ask(&running, spec("2", "128Mi"));
+    let status = running.until(|status, _| cpu(status) == "2").await;
+    assert_eq!((pending(&status).as_str(), status.container_statuses.as_ref().unwrap()[0].restart_count), ("", 0));
+    assert_eq!(running.runtime.take(), ["update c-0 2048 134217728"]);
+
+    // More than the node has; then as much as it has, but not now.
+    ask(&running, spec("5", "128Mi"));
+    let status = running.until(|status, _| pending(status) == "Infeasible").await;
+    assert_eq!(cpu(&status), "2");
+    let mut other = pod(spec("2", "64Mi"));
+    other.metadata.uid = Some("other".into());
+    running.agent.places.take(&Arc::new(other), |_| None::<()>).unwrap();
+    ask(&running, spec("3", "128Mi"));
+    running.until(|status, _| pending(status) == "Deferred").await;
+    assert!(running.runtime.take().is_empty());
+    running.agent.places.leave("other");
+    let status = running.until(|status, _| cpu(status) == "3").await;
+    assert_eq!(pending(&status), "");
+    assert_eq!(running.runtime.take(), ["update c-0 3072 134217728"]);
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{ControlPlane, Options};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -24,12 +24,8 @@ pub struct Cluster {
 pub fn with_cluster<F: Future<Output = ()>>(configuration: &str, test: impl FnOnce(Cluster) -> F + Send + 'static) {
     let configuration = configuration.to_owned();
     on_runtime(async move || {
-        let cluster = Cluster::start(Options::default(), &configuration, |plane, node| {
-            let kubeconfig = plane.kubeconfig_for("system:node:n1", &["system:nodes"]).unwrap();
-            node.flags.extend(["--kubeconfig".into(), kubeconfig.display().to_string()]);
-        });
-        let cluster = cluster.await;
-        cluster.prepare_namespace().await;
+        let mut cluster = Cluster::prepare(Options::default(), &configuration).await;
+        cluster.start().await;
         test(cluster).await;
     });
 }
@@ -43,11 +39,8 @@ pub fn on_runtime<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'sta
 }
 
 impl Cluster {
-    pub async fn start(
-        options: Options,
-        configuration: &str,
-        credentials: impl FnOnce(&ControlPlane, &mut Node),
-    ) -> Self {
+    /// A control plane, and a node whose kubelet is not started yet.
+    pub async fn prepare(options: Options, configuration: &str) -> Self {
         let plane = ControlPlane::start_with(options).await.unwrap();
         let ca = plane.pki_dir().join("ca.crt");
         let lines = format!(
@@ -56,10 +49,16 @@ impl Cluster {
         );
         let mut node = Node::prepare(&lines);
         node.flags.extend(["--node-ip".into(), ADDRESS.into()]);
-        credentials(&plane, &mut node);
-        node.start_kubelet();
         let client = plane.client().await.unwrap();
         Self { node, client, plane }
+    }
+
+    /// Starts the kubelet with credentials of its own.
+    pub async fn start(&mut self) {
+        let kubeconfig = self.plane.kubeconfig_for("system:node:n1", &["system:nodes"]).unwrap();
+        self.node.flags.extend(["--kubeconfig".into(), kubeconfig.display().to_string()]);
+        self.node.start_kubelet();
+        self.prepare_namespace().await;
     }
 
     async fn prepare_namespace(&self) {
@@ -113,6 +112,20 @@ impl Cluster {
 
     pub async fn until_ready(&self, name: &str) -> Value {
         self.until(name, "ready", is_ready).await
+    }
+
+    /// Waits until an event about a pod has that reason, and a message with that text.
+    pub async fn until_event(&self, pod: &str, reason: &str, text: &str) {
+        let events: Api<Event> = self.api();
+        let is = |event: &Event| {
+            event.involved_object.name.as_deref() == Some(pod)
+                && event.reason.as_deref() == Some(reason)
+                && event.message.as_deref().is_some_and(|message| message.contains(text))
+        };
+        eventually(&format!("an event {reason} of {pod} with {text:?}"), async || {
+            events.list(&Default::default()).await.unwrap().iter().any(is).then_some(())
+        })
+        .await;
     }
 
     pub async fn delete(&self, name: &str, grace: Option<u32>) {

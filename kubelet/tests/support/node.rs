@@ -234,16 +234,44 @@ impl Drop for Node {
         Self::end(&mut self.containerd);
         end_shims(self.dir.path());
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_cgroup(&hierarchy.path().join(format!("corten-test-{}", std::process::id())));
+            let cgroup = hierarchy.path().join(format!("corten-test-{}", std::process::id()));
+            end_processes(&cgroup);
+            remove_cgroup(&cgroup);
         }
+        unmount_below(self.dir.path());
     }
 }
 
+/// Ends the processes of containers that the test left.
+fn end_processes(cgroup: &Path) {
+    for pid in fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default().lines() {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), nix::sys::signal::Signal::SIGKILL)
+            .ok();
+    }
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        end_processes(&entry.path());
+    }
+}
+
+/// A cgroup can be removed once its last process is gone.
 fn remove_cgroup(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         remove_cgroup(&entry.path());
     }
-    fs::remove_dir(directory).ok();
+    let start = Instant::now();
+    while fs::remove_dir(directory).is_err() && directory.exists() && start.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Unmounts what containers and volumes left, so that the directory can be removed.
+fn unmount_below(directory: &Path) {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    points.retain(|point| Path::new(point).starts_with(directory));
+    for point in points.into_iter().rev() {
+        nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH).ok();
+    }
 }
 
 /// Runs on a thread with network and mounts of its own.
