@@ -67,6 +67,11 @@ impl Resource {
         if self.group.is_empty() { kind } else { format!("{kind}.{}", self.group) }
     }
 
+    /// `"apps/v1, Resource=deployments"`, with its quotes.
+    pub fn described(&self) -> String {
+        format!("\"{}/{}, Resource={}\"", self.group, self.version, self.plural)
+    }
+
     /// `deployments.apps`, `pods`.
     pub fn plural_with_group(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }

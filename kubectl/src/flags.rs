@@ -68,7 +68,7 @@ pub fn parse(args: Vec<OsString>) -> std::result::Result<Cli, Parsed> {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             Parsed::Help(error.to_string())
         }
-        _ => Parsed::Wrong(explain(&error, &path(&grammar, &args))),
+        _ => Parsed::Wrong(explain(&error, &grammar, &args)),
     })
 }
 
@@ -78,8 +78,8 @@ pub enum Parsed {
     Wrong(Error),
 }
 
-/// The command that the words name: `kubectl rollout status`.
-fn path(grammar: &Command, args: &[OsString]) -> String {
+/// The command that the words name, and its full name: `kubectl rollout status`.
+fn named<'a>(grammar: &'a Command, args: &[OsString]) -> (&'a Command, String) {
     let mut path = String::from("kubectl");
     let mut at = grammar;
     for word in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
@@ -89,10 +89,20 @@ fn path(grammar: &Command, args: &[OsString]) -> String {
             at = below;
         }
     }
-    path
+    (at, path)
 }
 
-fn explain(error: &clap::Error, path: &str) -> Error {
+/// A flag's name, with the letter that stands for it too: `-w, --watch`.
+fn with_letter(command: &Command, name: &str) -> String {
+    let is = |arg: &&clap::Arg| arg.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long));
+    match command.get_arguments().find(is).and_then(clap::Arg::get_short) {
+        Some(letter) => format!("-{letter}, {name}"),
+        None => name.to_owned(),
+    }
+}
+
+fn explain(error: &clap::Error, grammar: &Command, args: &[OsString]) -> Error {
+    let (command, path) = named(grammar, args);
     let text = |kind: ContextKind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
@@ -109,16 +119,35 @@ fn explain(error: &clap::Error, path: &str) -> Error {
         ErrorKind::InvalidSubcommand => {
             let wrong = text(ContextKind::InvalidSubcommand);
             if path == "kubectl" {
-                return Error::Usage(format!("unknown command \"{wrong}\" for \"kubectl\"{}", suggestion(error)));
+                return Error::Usage(format!(
+                    "unknown command \"{wrong}\" for \"kubectl\"{}",
+                    suggestion(grammar, &wrong)
+                ));
+            }
+            if path == "kubectl create" {
+                let words = args.iter().filter_map(|word| word.to_str()).skip_while(|word| *word != "create").skip(1);
+                let words: Vec<&str> = words.take_while(|word| !word.starts_with('-')).collect();
+                return Error::Usage(format!(
+                    "Unexpected args: [{}]\nSee '{path} -h' for help and examples",
+                    words.join(" ")
+                ));
             }
             return Error::Usage(format!("unknown command \"{wrong}\"\nSee '{path} -h' for help and examples"));
         }
         // A value that is missing has no value in its error.
         ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => {
-            format!("flag needs an argument: {name}")
+            let last = args.last().and_then(|word| word.to_str()).unwrap_or_default();
+            match last.strip_prefix('-').and_then(|letters| letters.chars().last()) {
+                Some(letter) if !last.starts_with("--") => format!("flag needs an argument: {letter:?} in {last}"),
+                _ => format!("flag needs an argument: {name}"),
+            }
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            if matches!(name, "--dry-run" | "--request-timeout") {
+                return Error::Usage(why);
+            }
+            let name = with_letter(command, name);
             format!("invalid argument \"{}\" for \"{name}\" flag: {why}", text(ContextKind::InvalidValue))
         }
         ErrorKind::MissingRequiredArgument => format!("required arguments are missing: {}", missing(error)),
@@ -134,17 +163,29 @@ fn missing(error: &clap::Error) -> String {
     }
 }
 
-fn suggestion(error: &clap::Error) -> String {
-    let names = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::String(name)) => vec![name.clone()],
-        Some(ContextValue::Strings(names)) => names.clone(),
-        _ => Vec::new(),
-    };
-    if names.is_empty() {
-        return String::new();
+/// Commands that begin with the word, or differ from it by few letters.
+fn suggestion(grammar: &Command, wrong: &str) -> String {
+    const FAR: usize = 2;
+    let near = |name: &&str| name.starts_with(&wrong.to_lowercase()) || distance(wrong, name) <= FAR;
+    let names = grammar.get_subcommands().map(Command::get_name).filter(near);
+    let lines: String = names.map(|name| format!("\t{name}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\n\nDid you mean this?\n{}", lines.trim_end()) }
+}
+
+/// How many letters are to be added, taken away or replaced to make one word of another.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let replaced = corner + usize::from(a != *b);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
     }
-    let lines: String = names.iter().map(|name| format!("\t{name}\n")).collect();
-    format!("\n\nDid you mean this?\n{}", lines.trim_end())
+    row[other.len()]
 }
 
 /// A truth value as Go reads it.
@@ -165,6 +206,14 @@ pub fn truth(text: &str) -> std::result::Result<bool, String> {
 /// What is none.
 pub fn whole(text: &str) -> std::result::Result<i64, String> {
     text.parse().map_err(|_| format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+}
+
+/// As [`whole`], and what is less than nothing is nothing.
+///
+/// # Errors
+/// What is no whole number.
+pub fn count(text: &str) -> std::result::Result<u64, String> {
+    whole(text).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
 /// A duration as Go reads it: `30s`, `1m30s`, `500ms`, `-2h`; only zero goes without a unit.
@@ -204,6 +253,8 @@ pub fn duration(text: &str) -> std::result::Result<SignedDuration, String> {
     SignedDuration::try_from_secs_f64(sign * seconds).map_err(|_| wrong())
 }
 
+const INVALID_TIMEOUT: &str = "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)";
+
 /// As [`duration`], but a bare number is in seconds.
 ///
 /// # Errors
@@ -211,7 +262,7 @@ pub fn duration(text: &str) -> std::result::Result<SignedDuration, String> {
 pub fn text_duration(text: &str) -> std::result::Result<SignedDuration, String> {
     match text.parse::<u32>() {
         Ok(seconds) => Ok(SignedDuration::from_secs(i64::from(seconds))),
-        Err(_) => duration(text),
+        Err(_) => duration(text).map_err(|_| INVALID_TIMEOUT.to_owned()),
     }
 }
 
@@ -243,7 +294,7 @@ mod tests {
             ("kubectl logs x --tail -1", ""),
             ("kubectl get --foo", "error: unknown flag: --foo\nSee 'kubectl get --help' for usage."),
             ("kubectl get -z", "error: unknown shorthand flag: 'z' in -z\nSee 'kubectl get --help' for usage."),
-            ("kubectl get pods -o", "error: flag needs an argument: --output\nSee 'kubectl get --help' for usage."),
+            ("kubectl get pods -o", "error: flag needs an argument: 'o' in -o\nSee 'kubectl get --help' for usage."),
             ("kubectl config foo", "error: unknown command \"foo\"\nSee 'kubectl config -h' for help and examples"),
         ] {
             assert_eq!(wrong(line), text, "{line}");

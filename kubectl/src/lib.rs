@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod error;
 pub mod fields;
 pub mod flags;
+pub mod interrupt;
 pub mod kubeconfig;
 pub mod manifests;
 pub mod options;

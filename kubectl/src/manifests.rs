@@ -25,13 +25,15 @@ pub struct Manifest {
 pub struct Manifests {
     pub read: Vec<Manifest>,
     pub failed: Vec<Error>,
+    /// Whether a document that does not say what it is fails as invalid.
+    validated: bool,
 }
 
-/// Reads all of `-f`. Directories give their `.yaml`, `.yml` and `.json` files in order of name.
+/// Reads all of `-f`. `validated` are those that say what they are. Directories give their `.yaml`, `.yml` and `.json` files in order of name.
 ///
 /// # Errors
-/// When a file is missing, or there is no object in any.
-pub async fn read(files: &Files, streams: &mut Streams) -> Result<Manifests> {
+/// When a file is missing.
+pub async fn read(files: &Files, validated: bool, streams: &mut Streams) -> Result<Manifests> {
     let mut texts = Vec::new();
     for file in &files.filename {
         if file == "-" {
@@ -44,13 +46,13 @@ pub async fn read(files: &Files, streams: &mut Streams) -> Result<Manifests> {
             }
         }
     }
-    let mut manifests = Manifests::default();
+    let mut manifests = Manifests { validated, ..Manifests::default() };
     for (source, text) in texts {
         if let Err(error) = parse(&source, &text, &mut manifests) {
             manifests.failed.push(error);
         }
     }
-    if manifests.read.is_empty() && manifests.failed.is_empty() { usage("no objects passed") } else { Ok(manifests) }
+    Ok(manifests)
 }
 
 fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
@@ -100,14 +102,14 @@ async fn download(url: &str) -> Result<String> {
 fn parse(source: &str, text: &str, into: &mut Manifests) -> Result<()> {
     if text.trim_start().starts_with('{') {
         for object in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
-            flatten(source, object.map_err(|error| unreadable(source, &error))?, into);
+            document(source, object.map_err(|error| unreadable(source, &error))?, into);
         }
         return Ok(());
     }
-    for document in yaml::documents(text) {
-        let object = yaml::decode(document.as_bytes()).map_err(|error| unreadable(source, &error))?;
+    for part in yaml::documents(text) {
+        let object = yaml::decode(part.as_bytes()).map_err(|error| unreadable(source, &error))?;
         if !object.is_null() {
-            flatten(source, object, into);
+            document(source, object, into);
         }
     }
     Ok(())
@@ -115,6 +117,20 @@ fn parse(source: &str, text: &str, into: &mut Manifests) -> Result<()> {
 
 fn unreadable(source: &str, why: &dyn std::fmt::Display) -> Error {
     Error::Usage(format!("error parsing {source}: {why}"))
+}
+
+/// One document, which says what it is.
+fn document(source: &str, object: Value, into: &mut Manifests) {
+    let unset = |field: &&str| !object.has(field);
+    let mut missing: Vec<String> =
+        ["apiVersion", "kind"].iter().filter(|field| unset(field)).map(|field| format!("{field} not set")).collect();
+    if !into.validated || missing.is_empty() {
+        return flatten(source, object, into);
+    }
+    let why = if missing.len() == 1 { missing.remove(0) } else { format!("[{}]", missing.join(", ")) };
+    into.failed.push(Error::Usage(format!(
+        "error validating \"{source}\": error validating data: {why}; if you choose to ignore these errors, turn validation off with --validate=false"
+    )));
 }
 
 /// One object, or each of a list.

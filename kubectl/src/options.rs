@@ -11,7 +11,7 @@ use crate::commands::{
     logs, port_forward, rollout, scale, version, wait,
 };
 use crate::error::{Error, Result};
-use crate::flags::text_duration;
+use crate::flags::{count, text_duration};
 
 /// kubectl controls the Kubernetes cluster manager.
 #[derive(Debug, Parser)]
@@ -136,7 +136,7 @@ pub struct Selection {
     #[arg(long, short = 'A')]
     pub all_namespaces: bool,
     /// Return large lists in chunks rather than all at once; 0 is all at once
-    #[arg(long, default_value_t = crate::api::CHUNK)]
+    #[arg(long, value_parser = count, default_value_t = crate::api::CHUNK)]
     pub chunk_size: u64,
     #[command(flatten)]
     pub files: Files,
@@ -161,7 +161,7 @@ impl DryRun {
             "none" => Ok(Self::None),
             "client" => Ok(Self::Client),
             "server" => Ok(Self::Server),
-            other => Err(format!("invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\".")),
+            other => Err(format!("Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\".")),
         }
     }
 

@@ -12,6 +12,8 @@ use crate::options::{Files, Selection};
 use crate::session::Session;
 use crate::streams::Streams;
 
+/// What a command says that is to be told objects.
+pub const NOTHING: &str = "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'";
 const MIXED: &str = "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource resource/<resource_name>'";
 
 /// A collection, or one object of it, and where.
@@ -84,6 +86,9 @@ fn read_arguments(arguments: &[String]) -> Result<Named<'_>> {
 fn pair(argument: &str) -> Result<(&str, &str)> {
     match argument.split_once('/') {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => Ok((kind, name)),
+        Some((_, name)) if name.contains('/') => {
+            usage("arguments in resource/name form may not have more than one slash")
+        }
         _ => usage("arguments in resource/name form must have a single resource and name"),
     }
 }
@@ -111,9 +116,17 @@ pub async fn queries(
                 "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
             );
         }
-        let InFiles { found, failed } = in_files(session, &selection.files, &selection.selector, streams).await?;
+        let InFiles { found, failed } =
+            in_files(session, (&selection.files, false), &selection.selector, streams).await?;
         Error::of(failed)?;
         return Ok(found.into_iter().map(|found| found.target.into()).collect());
+    }
+    if selection.arguments.is_empty() {
+        return usage(if selection.selector.is_empty() {
+            NOTHING
+        } else {
+            "at least one resource must be specified to use a selector"
+        });
     }
     let named = read_arguments(&selection.arguments)?;
     let selecting = !selection.selector.is_empty() || !selection.field_selector.is_empty();
@@ -203,9 +216,14 @@ pub struct InFiles {
 ///
 /// # Errors
 /// Files that are missing.
-pub async fn in_files(session: &mut Session, files: &Files, selector: &str, streams: &mut Streams) -> Result<InFiles> {
+pub async fn in_files(
+    session: &mut Session,
+    (files, validated): (&Files, bool),
+    selector: &str,
+    streams: &mut Streams,
+) -> Result<InFiles> {
     let selector = label_selector(selector)?;
-    let Manifests { read, failed } = manifests::read(files, streams).await?;
+    let Manifests { read, failed, .. } = manifests::read(files, validated, streams).await?;
     let mut all = InFiles { found: Vec::new(), failed };
     for manifest in read.into_iter().filter(|manifest| selector.matches_object(&manifest.object)) {
         match locate(session, &manifest).await {
@@ -270,6 +288,22 @@ pub async fn visit(client: &Client, queries: &[Query], selection: &Selection) ->
     (found, failed)
 }
 
+/// An error of a list, with what was asked for.
+pub fn while_selecting(error: Error, resource: &Resource, selection: &Selection) -> Error {
+    let Error::Server(mut status) = error else { return error };
+    if matches!(status.reason.as_str(), "BadRequest" | "NotFound") {
+        let what = resource.described();
+        let (labels, fields) = (&selection.selector, &selection.field_selector);
+        let doing = if labels.is_empty() && fields.is_empty() {
+            format!("Unable to list {what}")
+        } else {
+            format!("Unable to find {what} that match label selector {labels:?}, field selector {fields:?}")
+        };
+        status.message = format!("{doing}: {}", status.message);
+    }
+    Error::Server(status)
+}
+
 async fn one(client: &Client, query: &Query, selection: &Selection) -> Result<Vec<Found>> {
     let call = Call::get(query.resource.path(Some(&query.namespace), query.name.as_deref()));
     let objects = match &query.name {
@@ -277,7 +311,8 @@ async fn one(client: &Client, query: &Query, selection: &Selection) -> Result<Ve
         None => {
             let call =
                 call.query("labelSelector", &selection.selector).query("fieldSelector", &selection.field_selector);
-            client.list(&call, selection.chunk_size).await?
+            let listed = client.list(&call, selection.chunk_size).await;
+            listed.map_err(|error| while_selecting(error, &query.resource, selection))?
         }
     };
     Ok(objects.into_iter().map(|object| of_item(query, object)).collect())

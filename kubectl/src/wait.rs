@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::api::{Call, Client};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::interrupt;
 use crate::resources::Target;
 
 /// Watches an object, gone or not, until `decide` says that it is as wished; `false` when the time is over first.
@@ -19,7 +20,7 @@ pub async fn until(
     timeout: Option<Duration>,
     mut decide: impl FnMut(Option<&Value>) -> Result<bool>,
 ) -> Result<bool> {
-    let watching = watch(client, target, &mut decide);
+    let watching = interrupt::until(watch(client, target, &mut decide));
     match timeout {
         None => watching.await.map(|()| true),
         Some(timeout) => match tokio::time::timeout(timeout, watching).await {

@@ -3,14 +3,20 @@
 use clap::Args;
 
 use crate::discovery::group_version;
-use crate::error::Result;
+use crate::error::{Result, wrong_call};
 use crate::session::Session;
 use crate::streams::Streams;
 
 #[derive(Debug, Args)]
-pub struct Options {}
+pub struct Options {
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
 
-pub async fn run(_: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
+pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
+    if !options.arguments.is_empty() {
+        return wrong_call("kubectl api-versions", format!("unexpected arguments: [{}]", options.arguments.join(" ")));
+    }
     let discovery = session.refresh().await?;
     let mut versions: Vec<String> =
         discovery.group_versions().map(|(group, version, _)| group_version(group, version)).collect();

@@ -76,10 +76,11 @@ pub fn field_validation(validate: &str) -> Result<&'static str> {
 
 pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
     validate(&options)?;
+    let validated = field_validation(&options.validate)? != "Ignore";
     let mut printer = Format::of_objects(&options.changing.output, &options.changing.template)?
         .map(|format| Printer::new(format, options.changing.show_managed_fields));
     let InFiles { found, mut failed } =
-        resources::in_files(session, &options.files, &options.selector, streams).await?;
+        resources::in_files(session, (&options.files, validated), &options.selector, streams).await?;
     if found.is_empty() && failed.is_empty() {
         return usage("no objects passed to apply");
     }
@@ -93,7 +94,9 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
             Err(error) => failed.push(error),
         }
     }
-    if let Some(printer) = &mut printer {
+    if let Some(printer) = &mut printer
+        && !applied.is_empty()
+    {
         write!(streams.out, "{}", print(printer, applied)?)?;
     }
     Error::of(failed)
@@ -109,7 +112,7 @@ fn validate(options: &Options) -> Result<()> {
     if options.changing.dry_run == DryRun::Client && options.server_side {
         return usage("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)");
     }
-    field_validation(&options.validate).map(|_| ())
+    Ok(())
 }
 
 /// One object as it is, several as a list.
@@ -145,6 +148,7 @@ async fn one(
     } else {
         client_side(options, &target, &object, session, streams).await?
     };
+    warn_of_deletion(&object, streams)?;
     Ok((target, object, what))
 }
 
@@ -174,7 +178,12 @@ async fn client_side(
         let current = match target.read(&session.client).await {
             Ok(current) => current,
             Err(error) if error.is_not_found() => return create(options, target, &modified, session).await,
-            Err(error) => return Err(error.while_doing("retrieving current configuration of", &target.source)),
+            Err(error) => {
+                return Err(error.while_doing(
+                    &format!("retrieving current configuration of:\n{}\nfrom server for:", told(target)),
+                    &target.source,
+                ));
+            }
         };
         if tries == 0 && current["metadata"]["annotations"].get(LAST_APPLIED).is_none() {
             warn_of_missing(target, streams)?;
@@ -184,6 +193,23 @@ async fn client_side(
             other => return other,
         }
     }
+}
+
+/// What errors tell of an object.
+fn told(target: &Target) -> String {
+    let Target { resource, name, namespace, .. } = target;
+    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
+    let what = resource.described();
+    format!("Resource: {what}, GroupVersionKind: {kind:?}\nName: {name:?}, Namespace: {namespace:?}")
+}
+
+/// Says that what was applied will not last.
+fn warn_of_deletion(object: &Value, streams: &mut Streams) -> Result<()> {
+    if !object.has("metadata.deletionTimestamp") {
+        return Ok(());
+    }
+    let name = object.text("metadata.name");
+    Ok(writeln!(streams.err, "Warning: Detected changes to resource {name} which is currently being deleted.")?)
 }
 
 fn warn_of_missing(target: &Target, streams: &mut Streams) -> Result<()> {
@@ -234,12 +260,9 @@ async fn patch(
     let patched = patched.map_err(|error| match error {
         Error::Server(mut status) if status.reason != "Conflict" => {
             status.message = format!(
-                "error when applying patch:\n{}\nto:\nResource: {:?}, GroupVersionKind: {:?}\nName: {:?}, Namespace: {:?}\nfor: {:?}: error when patching {:?}: {}",
+                "error when applying patch:\n{}\nto:\n{}\nfor: {:?}: error when patching {:?}: {}",
                 json::compact(&patch),
-                group_version(target, &target.resource.plural, "Resource="),
-                group_version(target, &target.resource.kind, "Kind="),
-                target.name,
-                target.namespace,
+                told(target),
                 target.source,
                 target.source,
                 status.message
@@ -249,10 +272,6 @@ async fn patch(
         other => other,
     })?;
     Ok((patched, "configured"))
-}
-
-fn group_version(target: &Target, name: &str, label: &str) -> String {
-    format!("{}/{}, {label}{name}", target.resource.group, target.resource.version)
 }
 
 /// The patch of a present object, and its media type.

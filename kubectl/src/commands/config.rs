@@ -137,7 +137,9 @@ fn names(list: &str, config: &Value, streams: &mut Streams) -> Result<()> {
 
 fn contexts(names: &[String], output: &str, no_headers: bool, config: &Value, streams: &mut Streams) -> Result<()> {
     if !matches!(output, "" | "name") {
-        return usage(format!("output must be one of '' or 'name': {output}"));
+        return usage(format!(
+            "--output {output} is not available in kubectl config get-contexts; resetting to default output format"
+        ));
     }
     let all = kubeconfig::tidy(config);
     let shown: Vec<&Value> = all
@@ -249,10 +251,49 @@ fn entries(entries: &[Value]) -> String {
     }
     let entry = |entry: &Value| {
         let inner = LISTS.iter().map(|(_, inner)| *inner).find(|inner| entry.has(inner)).unwrap_or_default();
-        let content = text::pretty(&entry[inner], "    ").trim_end().replace('\n', "\n            ");
+        let content = fields(&entry[inner]).replace('\n', "\n            ");
         format!("        {{\n            \"name\": {},\n            \"{inner}\": {content}\n        }}", entry["name"])
     };
     format!("[\n{}\n    ]", entries.iter().map(entry).collect::<Vec<_>>().join(",\n"))
+}
+
+/// An entry's content with its fields in the order in which they are declared.
+fn fields(content: &Value) -> String {
+    const ORDER: [&str; 23] = [
+        "server",
+        "tls-server-name",
+        "insecure-skip-tls-verify",
+        "certificate-authority",
+        "certificate-authority-data",
+        "proxy-url",
+        "disable-compression",
+        "client-certificate",
+        "client-certificate-data",
+        "client-key",
+        "client-key-data",
+        "token",
+        "tokenFile",
+        "as",
+        "as-uid",
+        "as-groups",
+        "as-user-extra",
+        "username",
+        "password",
+        "cluster",
+        "user",
+        "namespace",
+        "extensions",
+    ];
+    let mut keys: Vec<&String> = content.as_object().into_iter().flat_map(|fields| fields.keys()).collect();
+    keys.sort_by_key(|key| ORDER.iter().position(|known| known == key).unwrap_or(ORDER.len()));
+    if keys.is_empty() {
+        return "{}".to_owned();
+    }
+    let line = |key: &String| {
+        let value = text::pretty(&content[key], "    ").trim_end().replace('\n', "\n    ");
+        format!("    {}: {value}", Value::from(key.as_str()))
+    };
+    format!("{{\n{}\n}}", keys.into_iter().map(line).collect::<Vec<_>>().join(",\n"))
 }
 
 /// The only one of the names that were given.

@@ -191,10 +191,10 @@ async fn of_files(options: &Options, session: &mut Session, streams: &mut Stream
     if options.files.is_empty() {
         return usage("must specify one of -f and -k");
     }
-    field_validation(&making.validate)?;
+    let validated = field_validation(&making.validate)? != "Ignore";
     let mut printer = printer(making)?;
     let InFiles { found, mut failed } =
-        resources::in_files(session, &options.files, &options.selector, streams).await?;
+        resources::in_files(session, (&options.files, validated), &options.selector, streams).await?;
     if found.is_empty() && failed.is_empty() {
         return usage("no objects passed to create");
     }

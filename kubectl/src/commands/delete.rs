@@ -14,7 +14,6 @@ use crate::session::Session;
 use crate::streams::Streams;
 use crate::wait;
 
-const NOTHING: &str = "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'";
 const AT_ONCE: &str = "Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.";
 
 #[derive(Debug, Args)]
@@ -92,7 +91,7 @@ pub async fn run(mut options: Options, session: &mut Session, streams: &mut Stre
 fn complete(options: &mut Options, session: &Session) -> Result<()> {
     let selection = &options.selection;
     if selection.arguments.is_empty() && selection.files.is_empty() {
-        return usage(NOTHING);
+        return usage(resources::NOTHING);
     }
     if options.all && !selection.selector.is_empty() {
         return usage("setting 'all' parameter but found a non empty selector. ");
@@ -105,7 +104,7 @@ fn complete(options: &mut Options, session: &Session) -> Result<()> {
     }
     if !matches!(options.cascade.as_str(), "background" | "foreground" | "orphan" | "true" | "false") {
         return usage(format!(
-            "invalid cascade value ({}). Must be \"background\", \"foreground\", or \"orphan\".",
+            "invalid cascade value ({}). Must be \"background\", \"foreground\", or \"orphan\"",
             options.cascade
         ));
     }

@@ -74,6 +74,10 @@ async fn matching(
 ) -> Result<()> {
     let call = Call::get(query.resource.path(Some(&query.namespace), None));
     let mut objects = session.client.list(&call, options.selection.chunk_size).await?;
+    // Nothing is found in a namespace that there is not, of which the first error does not speak.
+    if objects.is_empty() && query.resource.namespaced && !query.namespace.is_empty() {
+        session.client.json(&Call::get(format!("/api/v1/namespaces/{}", query.namespace))).await?;
+    }
     objects.retain(|object| fields::name(object).starts_with(prefix));
     for object in &mut objects {
         object["apiVersion"] = query.resource.api_version().into();

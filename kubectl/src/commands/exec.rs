@@ -44,7 +44,7 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
     validate(&options)?;
     let target = match options.arguments.first() {
         Some(argument) => pods::target(session, argument).await?,
-        None => match resources::in_files(session, &options.files, "", streams).await?.found.pop() {
+        None => match resources::in_files(session, (&options.files, false), "", streams).await?.found.pop() {
             Some(found) => found.target,
             None => return usage("no objects passed"),
         },
@@ -80,7 +80,7 @@ fn validate(options: &Options) -> Result<()> {
     if options.arguments.is_empty() && options.files.is_empty() {
         return usage("pod, type/name or --filename must be specified");
     }
-    if options.arguments.len() > 1 {
+    if options.arguments.len() > 1 && options.command.is_empty() {
         return wrong_call(
             "kubectl exec",
             "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",

@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long, default_value = "", hide_default_value = true)]
     api_version: String,
     /// plaintext
-    #[arg(long, short, default_value = "plaintext")]
+    #[arg(long, default_value = "plaintext")]
     output: String,
 }
 

@@ -3,20 +3,24 @@
 mod watch;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::{Call, Client};
 use crate::error::{Error, Result, usage};
 use crate::fields::Fields;
+use crate::interrupt;
 use crate::options::Selection;
 use crate::printers::jsonpath::Template;
 use crate::printers::output::{Output, Printer};
-use crate::printers::{columns, table};
+use crate::printers::{age, columns, table};
 use crate::resources::{self, Query, Unnamed};
 use crate::session::Session;
 use crate::streams::Streams;
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+/// How many values Go sorts by insertion.
+const INSERTED: usize = 12;
 const WHAT: &str = "You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n";
 
 #[derive(Debug, Args)]
@@ -81,7 +85,7 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
     }
     let plan = complete(&options, session, streams).await?;
     if options.watch || options.watch_only {
-        return watch::run(&options, plan, session, streams).await;
+        return interrupt::until(watch::run(&options, plan, session, streams)).await;
     }
     match plan.output {
         Output::Table { wide } => tables(&options, &plan, wide, session, streams).await,
@@ -159,8 +163,11 @@ async fn tables(options: &Options, plan: &Plan, wide: bool, session: &Session, s
         if rows.is_empty() {
             continue;
         }
-        if let Some(template) = &plan.sort {
-            sort(&mut rows, template, "object");
+        if let Some(template) = &plan.sort
+            && query.name.is_none()
+            && !sort(&mut rows, template, "object")
+        {
+            continue;
         }
         let shown = shown(options, wide, query, prefix);
         let text = table::lines(&table::columns(definitions.list(""), &shown), &rows, &shown, true);
@@ -181,8 +188,9 @@ async fn one_table<'a>(options: &Options, plan: &Plan, query: &'a Query, client:
     }
     let mut rows = Rows { query, definitions: json!([]), rows: Vec::new() };
     let limit = if query.name.is_none() { options.selection.chunk_size } else { 0 };
-    client
-        .pages(&call, limit, |mut page| {
+    let asked = client
+        .pages(&call, limit, |page| {
+            let mut page = as_table(page);
             if rows.definitions.list("").is_empty() {
                 rows.definitions = page["columnDefinitions"].take();
             }
@@ -190,14 +198,44 @@ async fn one_table<'a>(options: &Options, plan: &Plan, query: &'a Query, client:
                 rows.rows.extend(more);
             }
         })
-        .await?;
-    Ok(rows)
+        .await;
+    match asked {
+        Ok(()) => Ok(rows),
+        Err(error) if query.name.is_some() => Err(error),
+        Err(error) => Err(resources::while_selecting(error, &query.resource, &options.selection)),
+    }
 }
 
-/// Orders values by what a path leads to in each, or in a field of each.
-fn sort(values: &mut [Value], template: &Template, field: &str) {
+/// What the server gives as a table, or a table of names and ages of what it gives only as it is.
+fn as_table(mut page: Value) -> Value {
+    if page.text("kind") == "Table" {
+        return page;
+    }
+    let objects = match page["items"].take() {
+        Value::Array(items) => items,
+        _ => vec![page.clone()],
+    };
+    let row = |object: Value| {
+        let age = age::since(object.at("metadata.creationTimestamp").as_str(), Timestamp::now());
+        json!({"cells": [object.text("metadata.name"), age], "object": object})
+    };
+    let name = json!({"name": "Name", "type": "string", "format": "name"});
+    page["columnDefinitions"] = json!([name, {"name": "Age", "type": "string"}]);
+    page["rows"] = objects.into_iter().map(row).collect();
+    page
+}
+
+/// Orders values by what a path leads to in each, or in a field of each. Those in which it leads nowhere come first; whether
+/// there are others.
+fn sort(values: &mut [Value], template: &Template, field: &str) -> bool {
     let key = |value: &Value| template.find(value.at(field)).ok().and_then(|found| found.first().map(|v| (*v).clone()));
     values.sort_by_cached_key(|value| SortKey(key(value)));
+    let missing = values.iter().take_while(|value| key(value).is_none()).count();
+    // A few of them are turned around, as by a sort by insertion to which each is less than those before it.
+    if values.len() <= INSERTED {
+        values[..missing].reverse();
+    }
+    missing < values.len()
 }
 
 /// Numbers by their size, texts by their characters, what is missing first.
@@ -249,8 +287,13 @@ async fn objects(options: &Options, plan: Plan, session: &Session, streams: &mut
     if found.is_empty() && (single || options.ignore_not_found || !failed.is_empty()) {
         return Error::all(failed);
     }
-    if let Some(template) = &plan.sort {
-        sort(&mut found, template, "");
+    if let Some(template) = &plan.sort
+        && !single
+        && !sort(&mut found, template, "")
+        && !found.is_empty()
+    {
+        let path = &template.text;
+        return usage(format!("couldn't find any field with path {path:?} in the list of objects"));
     }
     let value = if single {
         found.remove(0)
@@ -272,7 +315,8 @@ async fn fetch(options: &Options, query: &Query, client: &Client) -> Result<Vec<
     if query.name.is_some() {
         return Ok(vec![client.json(&call).await?]);
     }
-    let mut objects = client.list(&call, options.selection.chunk_size).await?;
+    let listed = client.list(&call, options.selection.chunk_size).await;
+    let mut objects = listed.map_err(|error| resources::while_selecting(error, &query.resource, &options.selection))?;
     for object in &mut objects {
         object["apiVersion"] = query.resource.api_version().into();
         object["kind"] = query.resource.kind.clone().into();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use futures::stream::{FuturesUnordered, StreamExt};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::pods::{self, Purpose};
@@ -129,6 +129,12 @@ fn complete(options: &mut Options) -> Result<()> {
         }
         _ => {}
     }
+    if !options.since_time.is_empty() && options.since_time.parse::<Timestamp>().is_err() {
+        let time = &options.since_time;
+        return usage(format!(
+            "parsing time {time:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {time:?} as \"2006\""
+        ));
+    }
     if !options.selector.is_empty() && options.tail.is_none() {
         options.tail = Some(SELECTED_TAIL);
     }
@@ -144,6 +150,9 @@ fn validate(options: &Options) -> Result<()> {
     }
     if options.tail.is_some_and(|tail| tail < -1) {
         return usage("--tail must be greater than or equal to -1");
+    }
+    if options.limit_bytes < 0 {
+        return usage("--limit-bytes must be greater than 0");
     }
     if options.since.is_some_and(|since| since.is_negative()) {
         return usage("--since must be greater than 0");

@@ -76,9 +76,6 @@ async fn one(options: &Options, replicas: i64, found: &Found, session: &Session)
     if options.changing.dry_run == DryRun::Client {
         return Ok(());
     }
-    if !target.resource.subresources.iter().any(|below| below.name == "scale") {
-        return usage("could not find scale subresource for ".to_owned() + &scaled_type(found));
-    }
     let path = format!("{}/scale", target.path());
     let version = options.resource_version.as_str();
     if options.current_replicas >= 0 || !version.is_empty() {
@@ -105,11 +102,6 @@ async fn one(options: &Options, replicas: i64, found: &Found, session: &Session)
         }
     }
     Ok(())
-}
-
-fn scaled_type(found: &Found) -> String {
-    let resource = &found.target.resource;
-    format!("{}, Resource={}", resource.api_version(), resource.plural)
 }
 
 /// Whether an object has as many replicas as are wanted, as far as its controller knows of the wish.

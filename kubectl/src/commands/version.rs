@@ -22,9 +22,14 @@ pub struct Options {
     /// yaml or json
     #[arg(long, short, default_value = "", hide_default_value = true)]
     output: String,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
 }
 
 pub async fn run(options: &Options, globals: &Globals, streams: &mut Streams, warnings: Warnings) -> Result<()> {
+    if !options.arguments.is_empty() {
+        return usage(format!("extra arguments: [{}]", options.arguments.join(" ")));
+    }
     if !matches!(options.output.as_str(), "" | "json" | "yaml") {
         return usage("--output must be 'yaml' or 'json'");
     }
@@ -64,6 +69,10 @@ fn client() -> Value {
         "major": component_base::version::MAJOR,
         "minor": component_base::version::MINOR,
         "gitVersion": component_base::version::GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
         "compiler": "rustc",
         "platform": component_base::version::platform(),
     })

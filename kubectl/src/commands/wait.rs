@@ -113,7 +113,12 @@ async fn one(wanted: &Wanted, target: &Target, left: Duration, session: &Session
     if met {
         return Ok(last);
     }
-    usage(format!("timed out waiting for the condition on {}/{}", target.resource.plural, target.name))
+    let title = format!("{}/{}", target.resource.plural, target.name);
+    match wanted {
+        Wanted::Created => usage("timed out waiting for the condition"),
+        _ if left.is_zero() => usage(format!("condition not met for {title}")),
+        _ => usage(format!("timed out waiting for the condition on {title}")),
+    }
 }
 
 /// Looks without waiting.

@@ -84,13 +84,8 @@ fn field(pod: &Value, path: &str) -> String {
     match path {
         "metadata.name" | "metadata.namespace" | "metadata.uid" => metadata.text(&path[9..]).to_owned(),
         "metadata.labels" | "metadata.annotations" => quoted(metadata.at(&path[9..])),
-        _ => {
-            let keyed = |map: &str| {
-                let key = path.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']")?;
-                Some(metadata[&map[9..]][key].as_str().unwrap_or_default().to_owned())
-            };
-            keyed("metadata.labels").or_else(|| keyed("metadata.annotations")).unwrap_or_default()
-        }
+        // Of a map's single values nothing is told.
+        _ => String::new(),
     }
 }
 
@@ -125,7 +120,7 @@ mod tests {
         let of = |source: Value| from(&source, &container, Some(&pod)).unwrap();
         let field = |path: &str| of(json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}}));
         assert_eq!(field("metadata.name"), "p (v1:metadata.name)");
-        assert_eq!(field("metadata.labels['a']"), "b (v1:metadata.labels['a'])");
+        assert_eq!(field("metadata.labels['a']"), " (v1:metadata.labels['a'])");
         assert_eq!(field("status.podIP"), " (v1:status.podIP)");
         let resource =
             |name: &str, divisor: &str| of(json!({"resourceFieldRef": {"resource": name, "divisor": divisor}}));

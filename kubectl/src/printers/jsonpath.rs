@@ -11,7 +11,8 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Template {
     nodes: Vec<Node>,
-    text: String,
+    /// The template as it was given, in braces.
+    pub text: String,
 }
 
 #[derive(Debug)]

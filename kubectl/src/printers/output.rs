@@ -126,7 +126,8 @@ impl Printer {
     /// # Errors
     /// What only the object shows to be wrong in a template.
     pub fn print(&mut self, mut object: Value) -> Result<String> {
-        if !self.managed_fields {
+        // Templates see them whatever was asked for.
+        if !self.managed_fields && matches!(self.format, Format::Yaml | Format::Json) {
             tree::tidy(&mut object);
         }
         let first = self.printed == 0;

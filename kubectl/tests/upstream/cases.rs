@@ -1,5 +1,6 @@
 //! The command lines that are compared.
 
+use super::watching::Watching;
 use super::world::Outcome;
 
 /// Files that command lines name.
@@ -12,6 +13,21 @@ pub const FILES: &[(&str, &str)] = &[
         "web2.yaml",
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: site, labels: {app: site, more: x}}\nspec:\n  replicas: 3\n  selector: {matchLabels: {app: site}}\n  template:\n    metadata: {labels: {app: site}}\n    spec: {containers: [{name: c, image: 'i:2'}]}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: \"3\"}\n",
     ),
+    (
+        "sides.yaml",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: sides, labels: {app: sides, old: x}}\nspec:\n  selector: {matchLabels: {app: sides}}\n  template:\n    metadata: {labels: {app: sides}}\n    spec:\n      containers:\n      - {name: a, image: 'i:1', env: [{name: A, value: \"1\"}, {name: B, value: \"2\"}], ports: [{containerPort: 80}]}\n      - {name: b, image: 'i:1', args: [x, y]}\n",
+    ),
+    (
+        "sides2.yaml",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: sides, labels: {app: sides, new: z}}\nspec:\n  selector: {matchLabels: {app: sides}}\n  template:\n    metadata: {labels: {app: sides}}\n    spec:\n      containers:\n      - {name: a, image: 'i:2', env: [{name: B, value: \"3\"}], ports: [{containerPort: 81}]}\n      - {name: c, image: 'i:1', args: [z]}\n",
+    ),
+    (
+        "pods.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p1, labels: {a: b}}\nspec: {containers: [{name: c, image: i}]}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p2, labels: {a: b}}\nspec: {containers: [{name: c, image: i}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: p}\nspec: {selector: {a: b}, ports: [{port: 80}]}\n",
+    ),
+    ("empty.yaml", "# nothing\n"),
+    ("columns.txt", "NAME IMAGE\n.metadata.name .spec.containers[0].image\n"),
+    ("path.txt", "{range .items[*]}{.metadata.name}: {.status.phase}{\"\\n\"}{end}"),
     ("kind.yaml", "apiVersion: v1\nkind: Foo\nmetadata: {name: x}\n"),
     ("nokind.yaml", "apiVersion: v1\nmetadata: {name: x}\n"),
     ("noversion.yaml", "kind: ConfigMap\nmetadata: {name: x}\n"),
@@ -31,21 +47,31 @@ pub const FILES: &[(&str, &str)] = &[
     ("immutable2.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fixed}\nimmutable: true\ndata: {a: c}\n"),
     (
         "text.yaml",
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: text}\ndata:\n  long: word word word word word word word word word word word word word word word word word word word word word word\n  colon: 'a: word word word word word word word word word word word word word word word word word word word word'\n  lines: \"one\\ntwo\\n\"\n  open: \"one\\ntwo\"\n  space: \" x\"\n  yes: \"yes\"\n  number: \"12\"\n  time: \"2026-01-02\"\n  html: <a>&b\n  unicode: \"é ☃ 😀\"\n  bell: \"\\x07\"\n  quotes: \"it's \\\"x\\\"\"\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: text}\ndata:\n  long: word word word word word word word word word word word word word word word word word word word word word word\n  colon: 'a: word word word word word word word word word word word word word word word word word word word word'\n  lines: \"one\\ntwo\\n\"\n  open: \"one\\ntwo\"\n  space: \" x\"\n  \"yes\": \"yes\"\n  number: \"12\"\n  time: \"2026-01-02\"\n  html: <a>&b\n  unicode: \"é ☃ 😀\"\n  bell: \"\\x07\"\n  quotes: \"it's \\\"x\\\"\"\n",
     ),
     (
         "crd.yaml",
-        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.example.com}\nspec:\n  group: example.com\n  scope: Namespaced\n  names: {plural: things, singular: thing, kind: Thing, shortNames: [th]}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}, colorName: {type: string}, nestedItems: {type: array, items: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}}\n",
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.NAMESPACE.example.com}\nspec:\n  group: NAMESPACE.example.com\n  scope: Namespaced\n  names: {plural: things, singular: thing, kind: Thing, shortNames: [th]}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}, colorName: {type: string}, nestedItems: {type: array, items: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}}\n",
     ),
     (
         "thing.yaml",
-        "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: b}}\nspec: {size: 3, colorName: red, nestedItems: [{apiURL: x}, {uid: y, deepList: [1, two]}]}\n",
+        "apiVersion: NAMESPACE.example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: b}}\nspec: {size: 3, colorName: red, nestedItems: [{apiURL: x}, {uid: y, deepList: [1, two]}]}\n",
     ),
     (
         "thing2.yaml",
-        "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: c}}\nspec: {size: 4}\n",
+        "apiVersion: NAMESPACE.example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: c}}\nspec: {size: 4}\n",
     ),
 ];
+
+/// Whether a command changes nothing, so that it may run again.
+pub fn looks(words: &[String]) -> bool {
+    let mut words = words.iter().map(String::as_str);
+    match words.next() {
+        Some("get" | "describe" | "version" | "api-resources" | "wait" | "explain") => true,
+        Some("rollout") => matches!(words.next(), Some("status" | "history")),
+        _ => false,
+    }
+}
 
 /// What only looks, in the namespace `default`.
 pub const READING: &[&str] = &[
@@ -117,6 +143,92 @@ pub const READING: &[&str] = &[
     "get --raw /apis/apps/v1/namespaces/default/deployments/nope",
     "get --raw /nope",
     "get leases -n kube-node-lease",
+    "get pods -o wide -A --show-labels",
+    "get deploy web -o wide",
+    "get rs,ds,sts -o wide",
+    "get svc,ep,endpointslices -o wide",
+    "get jobs,cronjobs -o wide",
+    "get events",
+    "get events -o wide -n kube-system",
+    "get secrets,cm",
+    "get crd",
+    "get csr",
+    "get leases -A",
+    "get deploy web -o yaml",
+    "get pods -o yaml",
+    "get pods -A -o json",
+    "get svc web -o yaml",
+    "get pod/full svc/web -o yaml",
+    "get pod/full svc/web -o json",
+    "get deploy,svc -o yaml",
+    "get pods -A -o name",
+    "get pods -o 'go-template={{range .items}}{{.metadata.name}} {{.status.phase}}{{\"\\n\"}}{{end}}'",
+    "get pods -o 'go-template={{.nope.nope}}'",
+    "get pods -l app!=web",
+    "get pods -l '!app'",
+    "get pods -l app=web,tier=front",
+    "get pods -l 'app notin (web)'",
+    "get pods -l 'app in'",
+    "get pods --selector=app=web --no-headers",
+    "get pods -A -L app -o wide",
+    "get pods --sort-by={.spec.nodeName}",
+    "get pods --sort-by=.nope",
+    "get pods --sort-by=.status.startTime",
+    "get pods -A --sort-by=.metadata.name -o name",
+    "get nodes -l zone=east -o name",
+    "get nodes -o 'jsonpath={.items[*].status.addresses[?(@.type==\"InternalIP\")].address}'",
+    "get node node-1 --show-labels",
+    "get nodes -o yaml",
+    "get nodes -o json",
+    "get nodes -L zone,kubernetes.io/os",
+    "get pods -o custom-columns-file=columns.txt",
+    "get pods -o jsonpath-file=path.txt",
+    "get pods -o custom-columns",
+    "get pods -o jsonpath",
+    "get deployments.apps",
+    "get deployments.v1.apps web",
+    "get deployments.v2.apps web",
+    "get deployment.apps/web",
+    "get po,svc,no",
+    "get all -n shop",
+    "get all -l app=web",
+    "get pods --ignore-not-found -l app=none",
+    "get pods -n nope",
+    "get pod full -n shop",
+    "get pods --as=nobody",
+    "get nodes --as=nobody --as-group=people",
+    "get secrets --as=system:serviceaccount:default:builder",
+    "get pod full --as=nobody",
+    "get pods --server=https://127.0.0.1:1",
+    "get pods --request-timeout=5s",
+    "get pods --request-timeout=x",
+    "get pods --chunk-size=x",
+    "get --raw /readyz",
+    "get -f web.yaml",
+    "get -f /nope.yaml",
+    "get pods -o wide --no-headers",
+    "get pods --output-watch-events",
+    "get deploy/web rs/web-new",
+    "get deploy/web rs/web-new -o name",
+    "get pod/full svc",
+    "get pod/full/x",
+    "get pod full -o jsonpath={.metadata.managedFields[*].manager}",
+    "get pod full -o jsonpath={.metadata.nope}",
+    "get pod full -o json --show-managed-fields",
+    "get sc,pv -o wide",
+    "get ns -o wide",
+    "get apiservices",
+    "get clusterroles",
+    "get clusterrolebindings -o wide",
+    "get flowschemas,prioritylevelconfigurations",
+    "get validatingwebhookconfigurations,mutatingwebhookconfigurations",
+    "get runtimeclasses,csidrivers,csinodes,volumeattachments,ingressclasses,ipaddresses,servicecidrs",
+    "get controllerrevisions",
+    "get podtemplates,rc",
+    "get pods,svc -l app=none",
+    "get pods,nodes -l app=none",
+    "get pods nope -o yaml",
+    "get pods full nope -o json",
     "get deploy web --subresource=scale",
     "get deploy web --subresource=status -o jsonpath={.status.replicas}",
     "describe pod full",
@@ -164,6 +276,22 @@ pub const READING: &[&str] = &[
     "describe pods -A -l app=none",
     "describe pod full --show-events=false",
     "describe pod/full svc/web",
+    "describe node/node-2",
+    "describe nodes -l zone=east",
+    "describe svc outside",
+    "describe svc -A -l app=web",
+    "describe deploy",
+    "describe pods full web-new-a",
+    "describe pod full -n nope",
+    "describe deploy,svc",
+    "describe ns nope",
+    "describe clusterrolebinding cluster-admin",
+    "describe crd nope",
+    "describe pods --as=nobody",
+    "describe events -n kube-system",
+    "describe clusterrole cluster-admin",
+    "describe servicecidr kubernetes",
+    "describe -f web.yaml",
     "api-resources --api-group=apps",
     "api-resources --namespaced=false -o name --api-group=rbac.authorization.k8s.io",
     "api-resources -o wide --api-group=",
@@ -177,8 +305,30 @@ pub const READING: &[&str] = &[
     "logs -l app=none",
     "logs -l app=web full",
     "logs cm/settings",
+    "logs full -p",
+    "logs full -c main -p",
+    "logs full main",
+    "logs full main extra",
+    "logs full --container=main main",
+    "logs full --all-containers=maybe",
+    "logs web-new-a",
+    "logs full --since=1h --since-time=2026-01-01T00:00:00Z",
+    "logs full --since-time=x",
+    "logs full --tail=x",
+    "logs full --limit-bytes=-1",
+    "logs full -l app=web",
+    "logs -l app=web -f --max-log-requests=0",
+    "logs job/once --pod-running-timeout=1s",
+    "logs svc/outside",
+    "logs nope/x",
+    "logs full --as=nobody",
     "exec",
     "exec full",
+    "exec full -c nope -- ls",
+    "exec full --as=nobody -- ls",
+    "exec full web-new-a -- ls",
+    "exec -- ls",
+    "exec full -it",
     "exec full ls",
     "exec nope -- ls",
     "exec deploy/nope -- ls",
@@ -203,6 +353,16 @@ pub const READING: &[&str] = &[
     "rollout status deploy/nope",
     "rollout status pod/full",
     "rollout status",
+    "rollout status deploy/web --timeout=1s",
+    "rollout status deploy -l app=web --watch=false",
+    "rollout status deploy/web --watch=maybe",
+    "rollout history",
+    "rollout history deploy",
+    "rollout history sts/db",
+    "rollout history deploy/nope",
+    "rollout history ds/agent --revision=1",
+    "rollout history deploy/web --revision=-1",
+    "rollout nope",
     "rollout history deploy/web",
     "rollout history deploy/web --revision=1",
     "rollout history deploy/web --revision=2",
@@ -219,14 +379,62 @@ pub const READING: &[&str] = &[
     "wait pods -l app=none --for=condition=Ready",
     "wait pod/full --for=nope",
     "wait pod/full",
+    "wait node/node-1 --for=condition=Ready",
+    "wait node/node-2 --for=condition=Ready --timeout=1s",
+    "wait node/node-2 --for=condition=ready=unknown --timeout=1s",
+    "wait nodes --all --for=jsonpath={.metadata.name} --timeout=1s",
+    "wait --for=create pod/nope --timeout=1s",
+    "wait --for=create pod/full",
+    "wait pod/full --for=jsonpath={.status.podIP}",
+    "wait pod/full --for=jsonpath=nope --timeout=1s",
+    "wait pod/full --for=jsonpath={.nope",
+    "wait pod/full --for=delete --timeout=1s",
+    "wait --for=condition=Ready",
+    "wait pods --for=condition=Ready",
+    "wait pod/full --for=condition=Ready --timeout=x",
+    "wait pod/full --for=delete --timeout=0",
+    "explain",
+    "explain pods",
+    "explain pod.spec.containers",
+    "explain deploy.spec.strategy --recursive",
+    "explain svc.spec.type",
+    "explain nope",
+    "explain pods.nope",
+    "explain pods -o nope",
+    "explain deployments.apps",
+    "explain cronjob --api-version=batch/v1",
+    "explain pods a",
+    "explain node.status.addresses",
+    "config get-contexts",
+    "config get-contexts --no-headers",
     "config get-contexts -o name",
+    "config get-users",
+    "config view --raw",
+    "config view --flatten -o json",
+    "config view --minify",
+    "config get-contexts -o yaml",
     "config get-clusters",
     "config current-context",
     "config use-context nope",
     "config get-contexts nope",
     "config nope",
     "version --client=true -o nope",
-    "nope",
+    "version x",
+    "frobnicate",
+    "versoin",
+    "get pods --output",
+    "get pods -X",
+    "get pods -n",
+    "describe --nope",
+    "logs full --nope",
+    "apply --nope",
+    "api-versions",
+    "api-resources",
+    "api-resources -o name",
+    "api-resources --sort-by=name",
+    "api-resources --api-group=nope",
+    "api-resources --verbs=watch,nope",
+    "api-resources --namespaced=true --no-headers",
     "get pods --context=nope",
     "get pods --kubeconfig=/nope",
 ];
@@ -301,7 +509,7 @@ pub const CHANGING: &[&[&str]] = &[
         "delete -f web.yaml --cascade=foreground --wait=false",
     ],
     &[
-        "create -f kind.yaml",
+        "create -f kind.yaml --validate=false",
         "create -f nokind.yaml",
         "create -f noversion.yaml",
         "create -f elsewhere.yaml",
@@ -310,7 +518,7 @@ pub const CHANGING: &[&[&str]] = &[
         "create -f unknown.yaml --validate=ignore",
         "create -f twice.yaml",
         "create -f wrong.yaml",
-        "create -f list.json",
+        "create -f list.json --validate=false",
         "create -f /nope.yaml",
         "create",
         "apply",
@@ -326,31 +534,243 @@ pub const CHANGING: &[&[&str]] = &[
         "delete -f text.yaml",
     ],
     &[
+        "apply -f crd.yaml",
+        "apply -f thing.yaml",
+        "get things",
+        "get th big -o yaml",
+        "get things.NAMESPACE.example.com -o name",
+        "describe thing big",
+        "apply -f thing2.yaml",
+        "get th big -o jsonpath={.spec}",
+        "label th big x=y",
+        "scale th big --replicas=2",
+        "delete -f thing.yaml",
+        "delete thing big",
+        "get crd things.NAMESPACE.example.com",
+        "delete crd things.NAMESPACE.example.com --wait=false",
+    ],
+    &[
+        "apply -f sides.yaml",
+        "label deploy sides live=1",
+        "annotate deploy sides live=1",
+        "scale deploy sides --replicas=4",
+        "apply -f sides.yaml",
+        "apply -f sides2.yaml --dry-run=client",
+        "apply -f sides2.yaml --dry-run=client -o yaml",
+        "apply -f sides2.yaml --dry-run=server -o jsonpath={.spec.template.spec.containers[*].name}",
+        "apply -f sides2.yaml",
+        "get deploy sides -o yaml",
+        "get deploy sides -o json",
+        "get deploy sides -o wide",
+        "apply -f sides2.yaml -o yaml",
+        "describe deploy sides",
+        "delete deploy sides --cascade=orphan --wait=false",
+        "create -f sides.yaml --save-config",
+        "apply -f sides2.yaml",
+        "delete -f sides2.yaml --now",
+        "create -f sides.yaml",
+        "apply -f sides2.yaml",
+        "get deploy sides -o yaml",
+    ],
+    &[
+        "create -f pods.yaml -o name",
+        "get pods,svc",
+        "get pods -l a=b -o name",
+        "describe pods",
+        "describe svc p",
+        "logs p1",
+        "exec p1 -- ls",
+        "port-forward p1 80",
+        "wait pod/p1 --for=condition=Ready --timeout=1s",
+        "delete pod p1 --grace-period=0",
+        "delete pod p1",
+        "delete pod p2 --force",
+        "delete pod p2 --force --grace-period=3",
+        "delete pod/p2 svc/p",
+        "create -f pods.yaml",
+        "delete pods --all --now",
+        "delete svc p --grace-period=5 --wait=false",
+        "create -f pods.yaml",
+        "delete -f pods.yaml --force --grace-period=0",
+        "delete pods -l a=b",
+        "delete pods --all",
+        "delete pods --all -l a=b",
+    ],
+    &[
+        "create configmap a --from-literal=x=1",
+        "create configmap a --from-literal=x=1",
+        "create configmap b --from-literal=x=1 --dry-run=client -o yaml",
+        "create cm c --from-file=path.txt",
+        "get cm a c",
+        "get cm a c -o yaml",
+        "delete cm a -o yaml",
+        "delete cm a -o name",
+        "delete cm c --cascade=nope",
+        "delete cm c --field-selector metadata.name=c",
+        "delete cm --field-selector metadata.name=c",
+        "delete cm/c",
+        "create secret generic s --from-literal=p=q",
+        "describe secret s",
+        "create deployment d --image=i:1 --replicas=2",
+        "create deployment d --image=i:1 --replicas=2 --dry-run=client -o yaml",
+        "create deployment d2 --image=i:1 --port=80 --dry-run=server -o name",
+        "create service clusterip s --tcp=80:8080",
+        "create job j --image=i -- date",
+        "create sa s",
+        "create role r --verb=get --resource=pods",
+        "create rolebinding rb --role=r --serviceaccount=NAMESPACE:s",
+        "describe role r",
+        "describe rolebinding rb",
+        "create ns NAMESPACE-x",
+        "get ns NAMESPACE-x",
+        "delete ns NAMESPACE-x --wait=false",
+        "create nope x",
+        "create deployment",
+        "create deployment d3",
+        "get all",
+        "scale deploy/d rs/none --replicas=3",
+        "scale deploy d --replicas=-1",
+        "scale deploy d --replicas=x",
+        "scale deploy d --replicas=3 --resource-version=1",
+        "scale deploy --all --replicas=1",
+        "scale deploy d --replicas=2 -o name",
+        "scale deploy d --replicas=3 --dry-run=client",
+        "scale deploy d --replicas=3 --dry-run=server",
+        "scale --replicas=2",
+        "scale -f nope.yaml --replicas=2",
+        "rollout status deploy/d --timeout=1s",
+        "rollout history deploy/d",
+        "rollout undo deploy/d",
+        "rollout restart deploy/nope",
+        "rollout restart",
+        "rollout pause",
+        "rollout undo deploy/d --dry-run=client",
+    ],
+    &[
+        "apply -f empty.yaml",
+        "apply -f /nope.yaml",
+        "apply -f web.yaml -n elsewhere",
+        "apply -f elsewhere.yaml",
+        "apply -f elsewhere.yaml -n default",
+        "apply -f web.yaml --validate=nope",
+        "apply -f web.yaml --dry-run=nope",
+        "apply -f web.yaml --server-side --dry-run=client",
+        "apply -f web.yaml -f web2.yaml",
+        "apply -f twice.yaml",
+        "apply -f unknown.yaml --validate=warn",
+        "apply -f list.json --validate=false",
+        "get cm -o name",
+        "delete -f /nope.yaml",
+        "delete -f list.json",
+        "delete cm unknown twice l1 --timeout=1s",
+        "apply -f web.yaml --as=nobody",
+        "create -f list.json --as=nobody --validate=false",
+        "delete cm cm --as=nobody",
+    ],
+    &["version", "version --client", "version -o yaml", "version -o json", "version -o json --client"],
+    &[
         "config view",
         "config view --minify -o jsonpath={.contexts[0].context.namespace}",
         "config set-context c1 --cluster=cl --user=us --namespace=ns",
         "config set-context c1 --namespace=other",
+        "config set-context --current --namespace=third",
+        "config set-context",
         "config set-cluster cl --server=https://192.0.2.1",
         "config set-cluster cl --insecure-skip-tls-verify=true",
         "config set-credentials us --token=abc",
+        "config set-credentials us --username=a --token=b",
+        "config view",
+        "config get-contexts",
+        "config use-context c1",
+        "config current-context",
+        "config rename-context c1 c2",
+        "config rename-context nope c3",
+        "config get-contexts",
+        "config set contexts.c2.namespace fourth",
+        "config set clusters.cl.server https://192.0.2.2",
+        "config unset users.us",
+        "config unset nope.x",
+        "config view -o json",
+        "config delete-context c2",
+        "config delete-context nope",
+        "config delete-cluster cl",
+        "config delete-cluster nope",
+        "config delete-user us",
+        "config current-context",
+        "config view",
+        "config view --raw -o jsonpath={.current-context}",
     ],
 ];
 
-/// What the present version says where an older one says something else.
-pub fn of_today(line: &str, version: &str, outcome: Outcome, namespace: &str) -> Outcome {
+/// What both are to tell while objects change.
+pub const WATCHING: &[Watching] = &[
+    Watching { line: "get cm -w", before: 4, changes: COMING_AND_GOING, after: 3 },
+    Watching { line: "get cm -w -o name", before: 3, changes: COMING_AND_GOING, after: 3 },
+    Watching { line: "get cm -w --output-watch-events", before: 4, changes: COMING_AND_GOING, after: 3 },
+    Watching { line: "get cm -w --no-headers -L a", before: 3, changes: COMING_AND_GOING, after: 3 },
+    Watching {
+        line: "get cm -w -o 'jsonpath={.metadata.name} {.metadata.labels}{\"\\n\"}'",
+        before: 3,
+        changes: COMING_AND_GOING,
+        after: 3,
+    },
+    Watching { line: "get deploy web -w", before: 2, changes: &["label deploy web w=1"], after: 1 },
+    Watching { line: "get nodes -w -o wide", before: 3, changes: &["label node node-1 w=1"], after: 1 },
+];
+
+/// An object is made, changed, and deleted.
+const COMING_AND_GOING: &[&str] = &["create cm w", "label cm w a=b", "delete cm w"];
+
+/// What the present version says where an older one says something else, and what is no part of what is compared.
+pub fn of_today(line: &str, version: &str, outcome: Outcome) -> Outcome {
     let minor: u32 = version.split('.').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
     let Outcome { code, mut out, err } = outcome;
+    // Libraries of the original log what they do.
+    let mut err: String = err.split_inclusive('\n').filter(|line| !is_log(line)).collect();
+    if line.starts_with("version") {
+        // There is no kustomize in ours, and it is as new as the server.
+        let said = |line: &&str| !line.to_lowercase().contains("kustomize");
+        out = out.split_inclusive('\n').filter(said).collect::<String>().replace("  },\n}", "  }\n}");
+        err = err.split_inclusive('\n').filter(|line| !line.starts_with("WARNING: version difference")).collect();
+    }
     if minor < 34 {
         // Kubeconfigs have no preferences any more.
-        out = out.replace("preferences: {}\n", "");
-        // Deleting tells the namespace.
+        out = out.replace("preferences: {}\n", "").replace("    \"preferences\": {},\n", "");
+        // Times that are not set are left out.
+        out = out.split_inclusive('\n').filter(|line| line.trim() != "creationTimestamp: null").collect();
+        // Whether the sources of a volume are optional is told as for other volumes.
+        out = out.split_inclusive('\n').map(of_source).collect();
+        // Deleting tells the namespace, where there is one.
         if line.starts_with("delete ") {
-            let told = |text: &str| text.ends_with("deleted") || text.ends_with("dry run)");
-            let of = if namespace.is_empty() { "" } else { "NAMESPACE" };
-            let add =
-                |text: &str| if told(text) { format!("{text} from {of} namespace\n") } else { format!("{text}\n") };
+            let clustered = |text: &str| text.starts_with("namespace ") || text.starts_with("customresourcedefinition");
+            let told = |text: &str| (text.ends_with("deleted") || text.ends_with("dry run)")) && !clustered(text);
+            let add = |text: &str| {
+                if told(text) { format!("{text} from NAMESPACE namespace\n") } else { format!("{text}\n") }
+            };
             out = out.lines().map(add).collect();
         }
     }
     Outcome { code, out, err }
+}
+
+/// `E1121 19:02:58.561609   15928 memcache.go:265] ...`
+fn is_log(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    let dated =
+        first.len() == 5 && first.starts_with(['I', 'W', 'E']) && first[1..].bytes().all(|byte| byte.is_ascii_digit());
+    dated && words.nth(2).is_some_and(|word| word.contains(".go:"))
+}
+
+/// `SecretOptionalName:  0xc0001`: the address of what is told now.
+fn of_source(line: &str) -> String {
+    let text = line.trim_start();
+    let indent = &line[..line.len() - text.len()];
+    let Some((_, value)) =
+        text.split_once(':').filter(|(label, _)| matches!(*label, "ConfigMapOptional" | "SecretOptionalName"))
+    else {
+        return line.to_owned();
+    };
+    let told = value.trim() != "<nil>";
+    format!("{indent}{:<26}{told}\n", "Optional:")
 }

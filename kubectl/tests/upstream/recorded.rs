@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -12,13 +13,19 @@ use super::world::{Outcome, World};
 type Pattern = (Regex, &'static str);
 
 /// What the server gives each object anew.
-const NAMES: [(&str, &str); 6] = [
+const NAMES: [(&str, &str); 12] = [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
     (r#"(resourceVersion"?: )"\d+""#, "${1}VERSION"),
     (r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"[A-Z][a-z][a-z], \d\d [A-Z][a-z][a-z] 20\d\d \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
     (r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} [A-Z]+", "TIME"),
     (r"127\.0\.0\.1:\d+", "SERVER"),
+    (r"(?m)^(Client Version: ).*$", "${1}VERSION"),
+    (r#"(?m)^( *"?(?:minor|git\w+|buildDate|goVersion|compiler)"?: ).*$"#, "${1}VERSION"),
+    (r"\bLS0tLS1[A-Za-z0-9+/=]+", "CERTIFICATE"),
+    (r"10\.96\.\d+\.\d+", "ADDRESS"),
+    (r"kube-api-access-[a-z0-9]{5}", "kube-api-access-NAME"),
+    (r"(resource version to be \d+, was )\d+", "${1}VERSION"),
 ];
 /// Ages, and what their width moves.
 const LAYOUT: [(&str, &str); 3] = [(r"\b(\d+[ydhms])+\b", "AGE"), (r" {2,}", " "), (r"-{3,}", "---")];
@@ -30,76 +37,86 @@ fn replace(patterns: &[Pattern], text: &str) -> String {
 /// Outcomes by command line.
 pub struct Recorded {
     path: PathBuf,
-    kept: BTreeMap<String, Value>,
+    kept: Mutex<BTreeMap<String, Value>>,
     /// Whether they are written anew.
     record: bool,
-    /// Whether an original is there, so that what is recorded is not needed.
-    compared: bool,
     names: Vec<Pattern>,
     layout: Vec<Pattern>,
-    seen: BTreeMap<String, usize>,
 }
 
 impl Recorded {
     pub fn load(world: &World) -> Result<Self> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/upstream/recorded.json");
-        let record = std::env::var_os("CORTEN_RECORD").is_some() && world.original.is_some();
+        let record = std::env::var_os("CORTEN_RECORD").is_some() && world.compares();
         let kept = match std::fs::read(&path) {
             Ok(text) if !record => serde_json::from_slice(&text)?,
             _ => BTreeMap::new(),
         };
         let compile = |(pattern, with): (&str, &'static str)| Ok((Regex::new(pattern)?, with));
-        let names = NAMES.into_iter().map(compile).collect::<Result<_>>()?;
+        let mut names = NAMES.into_iter().map(compile).collect::<Result<Vec<_>>>()?;
+        names.push((Regex::new(&format!(r"\b{}\b", world.port()))?, "PORT"));
         let layout = LAYOUT.into_iter().map(compile).collect::<Result<_>>()?;
-        let (compared, seen) = (world.original.is_some(), BTreeMap::new());
-        Ok(Self { path, kept, record, compared, names, layout, seen })
+        Ok(Self { path, kept: Mutex::new(kept), record, names, layout })
     }
 
-    /// An outcome without the names that the server gives.
-    pub fn unnamed(&self, outcome: Outcome) -> Outcome {
-        Outcome { code: outcome.code, out: replace(&self.names, &outcome.out), err: replace(&self.names, &outcome.err) }
-    }
-
-    /// A text without what differs from run to run.
-    fn plain(&self, text: &str) -> String {
-        replace(&self.layout, &replace(&self.names, text))
+    /// An outcome without what differs from run to run.
+    pub fn plain(&self, outcome: &Outcome) -> Outcome {
+        let plain = |text: &str| replace(&self.layout, &replace(&self.names, text));
+        Outcome { code: outcome.code, out: plain(&outcome.out), err: plain(&outcome.err) }
     }
 
     fn value(&self, outcome: &Outcome) -> Value {
-        json!({"code": outcome.code, "out": self.plain(&outcome.out), "err": self.plain(&outcome.err)})
+        let Outcome { code, out, err } = self.plain(outcome);
+        json!({"code": code, "out": out, "err": err})
     }
 
-    /// The same line may stand in a story twice.
-    fn key(&mut self, line: &str) -> String {
-        let count = self.seen.entry(line.to_owned()).or_insert(0);
-        *count += 1;
-        if *count == 1 { line.to_owned() } else { format!("{line} #{count}") }
+    fn kept(&self) -> Result<MutexGuard<'_, BTreeMap<String, Value>>> {
+        self.kept.lock().map_err(|_| anyhow!("a thread panicked"))
     }
 
     /// Keeps what the original printed.
-    pub fn keep(&mut self, line: &str, outcome: &Outcome) {
+    pub fn keep(&self, key: &str, outcome: &Outcome) -> Result<()> {
         if self.record {
-            let (key, value) = (self.key(line), self.value(outcome));
-            self.kept.insert(key, value);
+            let value = self.value(outcome);
+            self.kept()?.insert(key.to_owned(), value);
         }
+        Ok(())
     }
 
     /// How ours differs from what is recorded.
-    pub fn differs(&mut self, line: &str, ours: &Outcome) -> Option<String> {
-        let (key, ours) = (self.key(line), self.value(ours));
-        match self.kept.get(&key) {
+    pub fn differs(&self, key: &str, ours: &Outcome) -> Result<Option<String>> {
+        let ours = self.value(ours);
+        Ok(match self.kept()?.get(key) {
             Some(theirs) if *theirs == ours => None,
-            Some(theirs) => Some(format!("=== kubectl {line}\nours:   {ours}\ntheirs: {theirs}")),
-            None => Some(format!("=== kubectl {line}\nis not recorded: set CORTEN_RECORD=1 with a newer original")),
-        }
+            Some(theirs) => Some(format!("=== kubectl {key}\nours:   {ours}\ntheirs: {theirs}")),
+            None => Some(format!("=== kubectl {key}\nis not recorded: set CORTEN_RECORD=1 with a newer original")),
+        })
     }
 
     /// Writes what was recorded.
     pub fn save(&self) -> Result<()> {
-        if !self.record || !self.compared {
+        if !self.record {
             return Ok(());
         }
-        let text = serde_json::to_string_pretty(&self.kept)? + "\n";
+        let text = serde_json::to_string_pretty(&*self.kept()?)? + "\n";
         std::fs::write(&self.path, text).with_context(|| format!("write {}", self.path.display()))
+    }
+}
+
+/// The names of recorded outcomes; the same line may stand in a story twice.
+pub struct Keys {
+    prefix: String,
+    seen: BTreeMap<String, usize>,
+}
+
+impl Keys {
+    pub fn of(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), seen: BTreeMap::new() }
+    }
+
+    pub fn next(&mut self, line: &str) -> String {
+        let (prefix, count) = (&self.prefix, self.seen.entry(line.to_owned()).or_insert(0));
+        *count += 1;
+        if *count == 1 { format!("{prefix}{line}") } else { format!("{prefix}{line} #{count}") }
     }
 }

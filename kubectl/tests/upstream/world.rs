@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use apimachinery::Schema;
 use apimachinery::codec::yaml;
 use e2e::ControlPlane;
 use e2e::control_plane::binary;
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::cases;
 
 const OBJECTS: &str = include_str!("objects.yaml");
-const NAMESPACES: [&str; 2] = ["space-1", "space-2"];
 /// How long one command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The exit code of a command that took longer.
+pub const LATE: i32 = 124;
 
 /// What a command left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,22 +29,20 @@ pub struct Outcome {
     pub err: String,
 }
 
-/// One kubectl with a home and a namespace of its own.
-#[derive(Debug, Clone)]
-pub struct Kubectl {
-    program: PathBuf,
+/// A kubectl with a home of its own, for its cache.
+struct Program {
+    path: PathBuf,
     home: PathBuf,
-    /// The folder that commands run in.
-    files: PathBuf,
-    pub namespace: String,
 }
 
 pub struct World {
-    pub ours: Kubectl,
-    /// The original, where it is new enough to be compared with.
-    pub original: Option<(Kubectl, String)>,
+    ours: Program,
+    /// The original and its version, where it is new enough to be compared with.
+    original: Option<(Program, String)>,
+    client: Client,
+    runtime: Handle,
     // The last to go.
-    _plane: ControlPlane,
+    plane: ControlPlane,
 }
 
 impl World {
@@ -48,29 +50,74 @@ impl World {
         let plane = ControlPlane::start().await?;
         let client = plane.client().await?;
         fill(&client).await?;
-        let (dir, kubeconfig) = (plane.dir().to_owned(), plane.kubeconfig());
-        let files = dir.join("files");
-        std::fs::create_dir_all(&files)?;
-        let kubectl = |name: &str, program: PathBuf, namespace: &str| -> Result<Kubectl> {
-            let home = dir.join(name);
-            std::fs::create_dir_all(home.join(".kube"))?;
-            std::fs::copy(&kubeconfig, home.join(".kube/config"))?;
-            Ok(Kubectl { program, home, files: files.clone(), namespace: namespace.to_owned() })
+        let program = |name: &str, path: PathBuf| -> Result<Program> {
+            let home = plane.dir().join(name);
+            std::fs::create_dir_all(&home)?;
+            // It tells its own name, whatever file it is in.
+            let called = home.join("kubectl");
+            std::os::unix::fs::symlink(path, &called)?;
+            Ok(Program { path: called, home })
         };
-        let ours = kubectl("ours", binary("kubectl")?, NAMESPACES[0])?;
-        let program = std::env::var_os("CORTEN_FOREIGN_KUBECTL")
+        let given = std::env::var_os("CORTEN_FOREIGN_KUBECTL")
             .context("CORTEN_FOREIGN_KUBECTL names no kubectl: run hack/test, or apt-get install kubernetes-client")?;
-        let original = kubectl("original", program.into(), NAMESPACES[1])?;
-        let version = original.server_seen_by()?;
-        let new_enough = minor(&version) >= super::OLDEST;
-        let world = Self { ours, original: new_enough.then_some((original, version)), _plane: plane };
+        let (ours, original) =
+            (program("ours", binary("kubectl")?)?, program("original", newest_beside(given.into())?)?);
+        let mut world = Self { ours, original: None, client, runtime: Handle::current(), plane };
+        let version = world.kubectl(&original, "default")?.version()?;
+        world.original = (minor(&version) >= super::OLDEST).then_some((original, version));
         Ok(world)
     }
 
-    /// A file in the folder that commands run in.
-    pub fn file(&self, name: &str, text: &str) -> Result<()> {
-        Ok(std::fs::write(self.ours.files.join(name), text)?)
+    /// Whether the original is new enough to be compared with.
+    pub fn compares(&self) -> bool {
+        self.original.is_some()
     }
+
+    /// The apiserver's port, which its objects tell.
+    pub fn port(&self) -> String {
+        self.plane.server().rsplit(':').next().unwrap_or_default().to_owned()
+    }
+
+    /// Both kubectls, each in a namespace.
+    pub fn pair(&self, ours: &str, originals: &str) -> Result<Pair> {
+        let original = self.original.as_ref().map(|(program, version)| (program, version.clone()));
+        let original = match original {
+            Some((program, version)) => Some((self.kubectl(program, originals)?, version)),
+            None => None,
+        };
+        Ok(Pair { ours: self.kubectl(&self.ours, ours)?, original })
+    }
+
+    /// A kubectl in a namespace, which is made where it is not there, with a kubeconfig and files of its own.
+    fn kubectl(&self, program: &Program, namespace: &str) -> Result<Kubectl> {
+        tokio::task::block_in_place(|| self.runtime.block_on(make_namespace(&self.client, namespace)))?;
+        let files = program.home.join(namespace);
+        std::fs::create_dir_all(&files)?;
+        let text = std::fs::read_to_string(self.plane.kubeconfig())?;
+        let mut kubeconfig = yaml::decode(text.as_bytes()).map_err(|error| anyhow::anyhow!("{error}"))?;
+        kubeconfig["contexts"][0]["context"]["namespace"] = namespace.into();
+        let own = files.join("kubeconfig");
+        std::fs::write(&own, kubeconfig.to_string())?;
+        for (name, text) in cases::FILES {
+            std::fs::write(files.join(name), text.replace("NAMESPACE", namespace))?;
+        }
+        let (path, home) = (program.path.clone(), program.home.clone());
+        Ok(Kubectl { program: path, home, files, kubeconfig: own, namespace: namespace.to_owned() })
+    }
+}
+
+/// A kubectl that only chooses another by the server's version has those others beside it, as `kubectl.1.33`, and none of
+/// them for a server as new as this: the newest is meant.
+fn newest_beside(program: PathBuf) -> Result<PathBuf> {
+    let program = program.canonicalize().with_context(|| format!("find {}", program.display()))?;
+    let mut newest = None;
+    for entry in program.parent().context("a program is in a folder")?.read_dir()? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let minor: Option<u32> = name.strip_prefix("kubectl.1.").and_then(|minor| minor.parse().ok());
+        newest = newest.max(minor.map(|minor| (minor, path)));
+    }
+    Ok(newest.map_or(program, |(_, path)| path))
 }
 
 /// `v1.33.1` is 33.
@@ -78,62 +125,88 @@ fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// Our kubectl, and the original with its version where it is compared with.
+pub struct Pair {
+    pub ours: Kubectl,
+    pub original: Option<(Kubectl, String)>,
+}
+
+impl Pair {
+    /// Whether both look at the same objects.
+    pub fn same_objects(&self) -> bool {
+        self.original.as_ref().is_none_or(|(original, _)| original.namespace == self.ours.namespace)
+    }
+}
+
+/// One kubectl in a namespace.
+#[derive(Debug, Clone)]
+pub struct Kubectl {
+    program: PathBuf,
+    home: PathBuf,
+    /// The folder that commands run in.
+    files: PathBuf,
+    kubeconfig: PathBuf,
+    namespace: String,
+}
+
 impl Kubectl {
     /// The version of the program that talks to this server, which a dispatching kubectl chooses by it.
-    fn server_seen_by(&self) -> Result<String> {
-        let outcome = self.run(&words("version -o json"), true)?;
+    fn version(&self) -> Result<String> {
+        let outcome = self.run(&words("version -o json"))?;
         let version: Value = serde_json::from_str(&outcome.out).with_context(|| format!("{outcome:?}"))?;
         Ok(version["clientVersion"]["gitVersion"].as_str().context("no version")?.to_owned())
     }
 
-    /// Runs a command, in the namespace `default` or in the kubectl's own.
-    pub fn run(&self, words: &[String], in_default: bool) -> Result<Outcome> {
-        self.start(words, in_default)?.wait()
+    pub fn run(&self, words: &[String]) -> Result<Outcome> {
+        self.start(words)?.wait()
     }
 
     /// Starts a command without waiting for it.
-    pub fn start(&self, words: &[String], in_default: bool) -> Result<Running> {
-        let config = self.home.join(".kube/config");
-        let text = std::fs::read_to_string(&config)?;
-        let mut kubeconfig = yaml::decode(text.as_bytes()).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let namespace = if in_default { "default" } else { &self.namespace };
-        kubeconfig["contexts"][0]["context"]["namespace"] = namespace.into();
-        let chosen = self.home.join(format!("{namespace}.conf"));
-        std::fs::write(&chosen, kubeconfig.to_string())?;
-        let child = Command::new("timeout")
-            .arg(PATIENCE.as_secs().to_string())
-            .arg(&self.program)
-            .args(words)
-            .current_dir(&self.files)
-            .env("HOME", &self.home)
-            .env("KUBECONFIG", &chosen)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {}", self.program.display()))?;
-        let own = [(chosen.display().to_string(), "KUBECONFIG"), (self.namespace.clone(), "NAMESPACE")];
-        Ok(Running { child, own })
+    pub fn start(&self, words: &[String]) -> Result<Running> {
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE.as_secs().to_string());
+        let child = self.prepare(command.arg(&self.program), words).spawn();
+        let child = child.with_context(|| format!("start {}", self.program.display()))?;
+        Ok(Running { child, kubectl: self.clone() })
+    }
+
+    /// The command itself, which runs until it ends or is ended.
+    pub fn command(&self, words: &[String]) -> Command {
+        let mut command = Command::new(&self.program);
+        self.prepare(&mut command, words);
+        command
+    }
+
+    fn prepare<'a>(&self, command: &'a mut Command, words: &[String]) -> &'a mut Command {
+        let words = words.iter().map(|word| word.replace("NAMESPACE", &self.namespace));
+        let command = command.args(words).current_dir(&self.files).env("HOME", &self.home);
+        let command = command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped())
+    }
+
+    /// A text without what differs between the two kubectls.
+    pub fn without_own(&self, text: &str) -> String {
+        let text = text.replace(&self.kubeconfig.display().to_string(), "KUBECONFIG");
+        if self.namespace == "default" { text } else { text.replace(&self.namespace, "NAMESPACE") }
     }
 }
 
 /// A command that runs.
 pub struct Running {
     child: std::process::Child,
-    /// What differs between the two kubectls, with what is said instead.
-    own: [(String, &'static str); 2],
+    kubectl: Kubectl,
 }
 
 impl Running {
     pub fn wait(self) -> Result<Outcome> {
         let output = self.child.wait_with_output()?;
-        let text = |bytes: Vec<u8>| -> Result<String> {
-            let text = String::from_utf8(bytes)?;
-            Ok(self.own.iter().fold(text, |text, (own, instead)| text.replace(own, instead)))
-        };
+        let text = |bytes: Vec<u8>| -> Result<String> { Ok(self.kubectl.without_own(&String::from_utf8(bytes)?)) };
         let code = output.status.code().context("ended by a signal")?;
-        ensure!(code != 124, "did not end in time");
-        Ok(Outcome { code, out: text(output.stdout)?, err: text(output.stderr)? })
+        let mut err = text(output.stderr)?;
+        if code == LATE {
+            err.push_str(&format!("(did not end within {} s)\n", PATIENCE.as_secs()));
+        }
+        Ok(Outcome { code, out: text(output.stdout)?, err })
     }
 }
 
@@ -165,11 +238,17 @@ async fn fill(client: &Client) -> Result<()> {
         fill_uids(&mut object, &made)?;
         made.push(put(client, &object).await?);
     }
-    for namespace in NAMESPACES {
-        put(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}});
-        put(client, &account).await?;
+    Ok(())
+}
+
+/// A namespace with the service account that pods in it need.
+async fn make_namespace(client: &Client, name: &str) -> Result<()> {
+    if name == "default" {
+        return Ok(());
     }
+    put(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+    let account = json!({"name": "default", "namespace": name});
+    put(client, &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})).await?;
     Ok(())
 }
 

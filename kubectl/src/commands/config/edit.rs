@@ -22,7 +22,17 @@ const EMBEDDABLE: [&str; 3] = ["certificate-authority", "client-certificate", "c
 pub(super) fn run(command: &Command, files: &Files, globals: &Globals, streams: &mut Streams) -> Result<()> {
     let said = match command {
         Command::DeleteCluster { names } => delete("clusters", "cluster", names, files)?,
-        Command::DeleteContext { names } => delete("contexts", "context", names, files)?,
+        Command::DeleteContext { names } => {
+            let active = super::read(files)?.text("current-context").to_owned();
+            let said = delete("contexts", "context", names, files)?;
+            if names.contains(&active) {
+                writeln!(
+                    streams.err,
+                    "warning: this removed your active context, use \"kubectl config use-context\" to select a different one"
+                )?;
+            }
+            said
+        }
         Command::DeleteUser { names } => delete("users", "user", names, files)?,
         Command::RenameContext { names } => rename(names, files)?,
         Command::UseContext { names } => use_context(names, files)?,
@@ -277,6 +287,9 @@ pub(super) fn embed_all(config: &mut Value) -> Result<()> {
 /// Sets or takes away what a path with dots names: `current-context`, `contexts.x.namespace`.
 fn set(path: &str, value: Option<&str>, raw: bool, files: &Files) -> Result<String> {
     let parts: Vec<&str> = path.split('.').collect();
+    if !matches!(parts[0], "clusters" | "users" | "contexts" | "current-context" | "preferences" | "extensions") {
+        return usage(format!("unable to parse {path} after [] at api.Config"));
+    }
     let listed = kubeconfig::LISTS.iter().find(|(list, _)| Some(list) == parts.first());
     let name = |parts: &[&str]| parts[1..parts.len().max(2) - 1].join(".");
     let mut edited = match listed {

@@ -25,7 +25,6 @@ pub struct Options {
 }
 
 pub fn make(options: &Options) -> Result<Made<'_>> {
-    let name = options.named.name("cronjob")?;
     let missing: Vec<&str> = [("image", &options.image), ("schedule", &options.schedule)]
         .into_iter()
         .filter(|(_, value)| value.is_empty())
@@ -34,6 +33,7 @@ pub fn make(options: &Options) -> Result<Made<'_>> {
     if !missing.is_empty() {
         return usage(format!("required flag(s) \"{}\" not set", missing.join("\", \"")));
     }
+    let name = options.named.name("cronjob")?;
     let mut object = named("batch/v1", "CronJob", name);
     let spec = job::spec(name, &options.image, &options.command, &options.restart);
     object["spec"] = json!({"schedule": options.schedule, "jobTemplate": {"metadata": {"name": name}, "spec": spec}});

@@ -26,10 +26,10 @@ pub struct Options {
 }
 
 pub fn make(options: &Options) -> Result<Made<'_>> {
-    let name = options.named.name("deployment")?;
     if options.image.is_empty() {
         return usage("required flag(s) \"image\" not set");
     }
+    let name = options.named.name("deployment")?;
     if options.image.len() > 1 && !options.command.is_empty() {
         return usage("cannot specify multiple --image options and command");
     }

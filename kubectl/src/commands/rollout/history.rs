@@ -73,9 +73,12 @@ pub fn print(revisions: &[Revision], wanted: i64) -> Result<String> {
     if revisions.is_empty() {
         return Ok("No rollout history found.".to_owned());
     }
+    if wanted < 0 {
+        return usage(format!("revision must be a positive integer: {wanted}"));
+    }
     if wanted > 0 {
         return match revisions.iter().find(|revision| revision.number == wanted) {
-            Some(revision) => Ok(describe::raw_template(&revision.template)),
+            Some(revision) => Ok(describe::raw_template(&with_cause(revision))),
             None => usage("unable to find the specified revision"),
         };
     }
@@ -85,6 +88,15 @@ pub fn print(revisions: &[Revision], wanted: i64) -> Result<String> {
         text.push_str(&format!("{number}\t{}\n", cause.unwrap_or("<none>")));
     }
     Ok(columns::align(&text, columns::DESCRIPTION))
+}
+
+/// The template of a revision, with the cause that its replica set tells.
+fn with_cause(Revision { object, template, .. }: &Revision) -> Value {
+    let (mut template, cause) = (template.clone(), &object["metadata"]["annotations"][CAUSE]);
+    if object.text("kind") != "ControllerRevision" && cause.as_str().is_some_and(|cause| !cause.is_empty()) {
+        template["metadata"]["annotations"][CAUSE] = cause.clone();
+    }
+    template
 }
 
 #[cfg(test)]
