@@ -68,7 +68,7 @@ pub struct Start {
     pub kind: Kind,
     pub name: String,
     pub attempt: u32,
-    /// When the run before it ended, if there was one: this start is then a restart that lengthens the delay.
+    /// When the run before it ended, if there was one of the same container: this start is then a restart that lengthens the delay.
     pub failed: Option<Timestamp>,
 }
 
@@ -342,8 +342,9 @@ impl Planner<'_> {
 
     fn start(&mut self, kind: Kind, spec: &Spec) {
         let last = self.observed.view.latest(&spec.name);
-        let failed =
-            last.filter(|last| last.state == State::Exited).map(|last| last.finished_at.unwrap_or(last.created_at));
+        // What has changed is not to blame for what was before it.
+        let same = |last: &&Container| last.state == State::Exited && last.hash == container_hash(spec);
+        let failed = last.filter(same).map(|last| last.finished_at.unwrap_or(last.created_at));
         if let Some(failed) = failed
             && let Some(until) = blocked_until(self.observed.backoffs.get(&spec.name), failed, self.now)
         {

@@ -230,6 +230,21 @@ fn a_pods_end_kills_sidecars_last_in_reverse() {
 }
 
 #[test]
+fn a_changed_container_does_not_wait_for_what_was_before_it() {
+    let mut view = view("S a=1");
+    let backoffs = BTreeMap::from([("a".to_owned(), Backoff { delay: Duration::from_secs(300), updated: at(0) })]);
+    let (probes, limits) = (ProbeView::default(), BTreeMap::new());
+    let planned = |view: &PodView| {
+        let observed = Observed { view, probes: &probes, backoffs: &backoffs, limits: &limits };
+        plan_pod(&pod("Always", &[], &["a"]), observed, at(5))
+    };
+    assert_eq!(words(&planned(&view)), "wait:a");
+    view.containers[0].hash = "of another image".into();
+    let plan = planned(&view);
+    assert_eq!((words(&plan), plan.start[0].failed), ("start:a1".to_owned(), None));
+}
+
+#[test]
 fn an_ephemeral_container_is_started_once() {
     let mut pod = pod("Always", &[], &["a"]);
     pod.spec.as_mut().unwrap().ephemeral_containers =

@@ -40,10 +40,18 @@ pub fn request<'a>(container: &'a Container, resource: &str) -> Option<&'a Quant
     positive(resources.requests.as_ref(), resource).or_else(|| positive(resources.limits.as_ref(), resource))
 }
 
-/// The class, by the rules of the API: cpu and memory of all containers that are not ephemeral.
+/// What the pod asks for as a whole (KEP-2837), in the form of a container; `None` when it says nothing of cpu and memory.
+fn whole(pod: &Pod) -> Option<Container> {
+    let whole = Container { resources: super::spec(pod).resources.clone(), ..Default::default() };
+    ["cpu", "memory"].iter().any(|r| limit(&whole, r).is_some() || request(&whole, r).is_some()).then_some(whole)
+}
+
+/// The class, by the rules of the API: cpu and memory of the pod as a whole, else of all containers that are not ephemeral.
 pub fn class(pod: &Pod) -> Class {
     let spec = super::spec(pod);
-    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let whole = whole(pod);
+    let own = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let all = || whole.iter().chain(own().filter(|_| whole.is_none()));
     let none = |c: &Container| ["cpu", "memory"].iter().all(|r| limit(c, r).is_none() && request(c, r).is_none());
     let full = |c: &Container| {
         ["cpu", "memory"].iter().all(|r| match (limit(c, r), request(c, r)) {
@@ -69,11 +77,24 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 
         Class::Guaranteed => -997,
         Class::BestEffort => 1000,
         Class::Burstable => {
-            let requested = request(container, "memory").and_then(quantity::value).unwrap_or(0);
+            let requested = requested_memory(container) + share_of_whole(pod);
             let adjust = 1000 - (1000 * requested) / node_memory.max(1);
             adjust.clamp(3, 999)
         }
     }
+}
+
+fn requested_memory(container: &Container) -> i64 {
+    request(container, "memory").and_then(quantity::value).unwrap_or(0)
+}
+
+/// A container's part of the memory that the pod asks for as a whole and no container for itself.
+fn share_of_whole(pod: &Pod) -> i64 {
+    let Some(whole) = whole(pod) else { return 0 };
+    let containers = &super::spec(pod).containers;
+    let left = requested_memory(&whole) - containers.iter().map(requested_memory).sum::<i64>();
+    let count = i64::try_from(containers.len()).unwrap_or(i64::MAX);
+    left.max(0) / count.max(1)
 }
 
 const MIN_SHARES: i64 = 2;
@@ -90,7 +111,7 @@ pub fn quota(millis: i64, period: i64) -> i64 {
     if millis == 0 { 0 } else { (millis * period / 1000).max(MIN_QUOTA) }
 }
 
-/// What a whole pod asks for or may use: the greater of the sum of its running containers and its largest init container, with
+/// What a whole pod asks for or may use: what it says itself, else the greater of the sum of its running containers and its largest init container, with
 /// sidecars counted from their start, and the overhead. `None` when a container leaves the value open (only for limits).
 pub fn pod_total(
     pod: &Pod,
@@ -99,6 +120,11 @@ pub fn pod_total(
     all_must_say: bool,
 ) -> Option<i64> {
     let spec = super::spec(pod);
+    let overhead = spec.overhead.as_ref().and_then(|list| list.get(resource));
+    let overhead = overhead.and_then(if resource == "cpu" { quantity::millis } else { quantity::value }).unwrap_or(0);
+    if let Some(value) = whole(pod).and_then(|whole| of(&whole, resource)) {
+        return Some(value + overhead);
+    }
     let mut sidecars = 0;
     let mut largest_init = 0;
     for container in spec.init_containers.iter().flatten() {
@@ -122,8 +148,6 @@ pub fn pod_total(
             None => {}
         }
     }
-    let overhead = spec.overhead.as_ref().and_then(|list| list.get(resource));
-    let overhead = overhead.and_then(if resource == "cpu" { quantity::millis } else { quantity::value }).unwrap_or(0);
     Some(sum.max(largest_init) + overhead)
 }
 
@@ -157,6 +181,30 @@ mod tests {
             assert_eq!(class(&pod), class_of, "{resources}");
         }
         assert_eq!(class(&pod(serde_json::json!([{"name": "a", "resources": both}, {"name": "b"}]))), Class::Burstable);
+    }
+
+    #[test]
+    fn what_the_pod_says_as_a_whole_counts_before_its_containers() {
+        let with = |whole: serde_json::Value, own: serde_json::Value| -> Pod {
+            let containers = serde_json::json!([{"name": "a", "resources": own}, {"name": "b"}]);
+            let spec = serde_json::json!({"resources": whole, "containers": containers, "overhead": {"memory": "1"}});
+            serde_json::from_value(serde_json::json!({"spec": spec})).unwrap()
+        };
+        let memory = |pod: &Pod| {
+            let limits = pod_total(pod, "memory", |c, r| limit(c, r).and_then(quantity::value), true);
+            (limits, pod_total(pod, "memory", |c, r| request(c, r).and_then(quantity::value), false))
+        };
+        let both = serde_json::json!({"limits": {"cpu": "1", "memory": "100"}});
+        let own = serde_json::json!({"requests": {"memory": "40"}});
+        let full = with(both, own.clone());
+        assert_eq!((class(&full), memory(&full)), (Class::Guaranteed, (Some(101), Some(101))));
+        let some = with(serde_json::json!({"requests": {"memory": "100"}}), own.clone());
+        assert_eq!((class(&some), memory(&some)), (Class::Burstable, (None, Some(101))));
+        let none = with(serde_json::json!({}), own);
+        assert_eq!((class(&none), memory(&none)), (Class::Burstable, (None, Some(41))));
+        // What no container asks for is shared: 40 and 30 for the first, 30 for the second.
+        let score = |index: usize| oom_score_adj(&some, &super::super::spec(&some).containers[index], 1000);
+        assert_eq!([score(0), score(1)], [930, 970]);
     }
 
     #[test]

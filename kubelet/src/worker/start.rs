@@ -51,10 +51,13 @@ impl Worker {
         self.note_applied(&spec.name);
         self.agent.recorder.normal(&pod::reference(pod), "Created", format!("Container created: {}", spec.name));
         let started = self.agent.runtime.start_container(&id).await;
-        if let Some(failed) = start.failed {
-            let max = self.agent.config.crash_loop_back_off.max_container_restart_period.0;
-            let entry = backoff::next(self.backoffs.get(&spec.name), failed, self.now(), max);
-            self.backoffs.insert(spec.name.clone(), entry);
+        match start.failed {
+            Some(failed) => {
+                let max = self.agent.config.crash_loop_back_off.max_container_restart_period.0;
+                let entry = backoff::next(self.backoffs.get(&spec.name), failed, self.now(), max);
+                self.backoffs.insert(spec.name.clone(), entry);
+            }
+            None => drop(self.backoffs.remove(&spec.name)),
         }
         self.refetch(&id).await?;
         self.view.sort();
