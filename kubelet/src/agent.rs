@@ -18,6 +18,7 @@ use crate::config::KubeletConfiguration;
 use crate::downward::Facts;
 use crate::eviction::Pressure;
 use crate::images::Images;
+use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::places::Places;
 use crate::pod::status::Failure;
@@ -59,6 +60,7 @@ pub struct Agent {
     pub pressures: watch::Sender<BTreeSet<Pressure>>,
     /// The image of sandboxes, which no container names and which must stay.
     pub sandbox_image: Option<String>,
+    pub metrics: Metrics,
     pub clock: Clock,
 }
 

@@ -80,10 +80,16 @@ impl Manager {
         parts.join("/")
     }
 
-    /// Makes the tree above the pods.
-    pub fn prepare(&self) -> Result<(), Error> {
+    /// Makes the tree above the pods, with limits for all of them together.
+    pub fn prepare(&self, all: Limits) -> Result<(), Error> {
         if self.driver == Driver::Systemd {
             return Ok(());
+        }
+        let root = self.path(Class::Guaranteed, None);
+        self.create(&root, Limits::default())?;
+        // Pods that run already may use more than their new limit; that is no reason not to look after them.
+        if let Err(error) = self.create(&root, all) {
+            tracing::warn!(%error, cause = ?error.source, "the pods' cgroup has not the limits that it should have");
         }
         self.create(&self.path(Class::BestEffort, None), Limits { shares: Some(2), ..Default::default() })?;
         self.create(&self.path(Class::Burstable, None), Limits::default())

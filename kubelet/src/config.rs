@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use component_base::options::GoDuration;
 use k8s_openapi::api::core::v1::Taint;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::eviction::{self, Threshold};
 
@@ -35,7 +35,7 @@ pub enum Error {
     Invalid(Vec<String>),
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authentication {
     pub x509: X509,
@@ -43,14 +43,14 @@ pub struct Authentication {
     pub anonymous: Anonymous,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct X509 {
     #[serde(rename = "clientCAFile")]
     pub client_ca_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WebhookAuthentication {
     pub enabled: bool,
@@ -64,13 +64,13 @@ impl Default for WebhookAuthentication {
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Anonymous {
     pub enabled: bool,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authorization {
     pub mode: String,
@@ -83,7 +83,7 @@ impl Default for Authorization {
     }
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WebhookAuthorization {
     #[serde(rename = "cacheAuthorizedTTL")]
@@ -99,7 +99,7 @@ impl Default for WebhookAuthorization {
 }
 
 /// The kubelet's configuration, with the defaults of Kubernetes.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KubeletConfiguration {
     pub api_version: String,
@@ -188,9 +188,9 @@ pub struct KubeletConfiguration {
     pub static_pod_url_header: BTreeMap<String, Vec<String>>,
     pub max_open_files: i64,
     #[serde(rename = "kubeAPIQPS")]
-    pub kube_api_qps: i32,
+    pub kube_api_qps: Option<f32>,
     #[serde(rename = "kubeAPIBurst")]
-    pub kube_api_burst: i32,
+    pub kube_api_burst: Option<u32>,
     #[serde(rename = "registryPullQPS")]
     pub registry_pull_qps: i32,
     pub registry_burst: i32,
@@ -215,7 +215,7 @@ pub struct KubeletConfiguration {
     pub content_type: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CrashLoopBackOff {
     pub max_container_restart_period: GoDuration,
@@ -301,8 +301,8 @@ impl Default for KubeletConfiguration {
             max_parallel_image_pulls: None,
             static_pod_url_header: BTreeMap::new(),
             max_open_files: 1_000_000,
-            kube_api_qps: 50,
-            kube_api_burst: 100,
+            kube_api_qps: None,
+            kube_api_burst: None,
             registry_pull_qps: 5,
             registry_burst: 10,
             event_record_qps: 50,
@@ -330,13 +330,57 @@ impl KubeletConfiguration {
     /// Reads the file; a field that this kubelet does not know is an error.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let configuration: Self = serde_saphyr::from_str(&text)
+        let mut configuration: Self = serde_saphyr::from_str(&text)
             .map_err(|error| Error::Parse { path: path.to_owned(), message: error.to_string() })?;
         if configuration.api_version != API_VERSION || configuration.kind != "KubeletConfiguration" {
             let found = format!("{} {}", configuration.api_version, configuration.kind);
             return Err(Error::Kind { path: path.to_owned(), found });
         }
+        configuration.complete();
         Ok(configuration)
+    }
+
+    /// What is written as nothing (`0s`, `""`), as tools do with every field that nobody set, has its default.
+    fn complete(&mut self) {
+        let default = Self::default();
+        let (webhook, access) = (&mut self.authentication.webhook, &mut self.authorization.webhook);
+        for (period, default) in [
+            (&mut self.sync_frequency, default.sync_frequency),
+            (&mut self.file_check_frequency, default.file_check_frequency),
+            (&mut self.http_check_frequency, default.http_check_frequency),
+            (&mut self.runtime_request_timeout, default.runtime_request_timeout),
+            (&mut self.streaming_connection_idle_timeout, default.streaming_connection_idle_timeout),
+            (&mut self.node_status_update_frequency, default.node_status_update_frequency),
+            (&mut self.node_status_report_frequency, default.node_status_report_frequency),
+            (&mut self.volume_stats_agg_period, default.volume_stats_agg_period),
+            (&mut self.image_minimum_gc_age, default.image_minimum_gc_age),
+            (&mut self.eviction_pressure_transition_period, default.eviction_pressure_transition_period),
+            (&mut self.cpu_manager_reconcile_period, default.cpu_manager_reconcile_period),
+            (&mut self.cpu_cfs_quota_period, default.cpu_cfs_quota_period),
+            (&mut webhook.cache_ttl, default.authentication.webhook.cache_ttl),
+            (&mut access.cache_authorized_ttl, default.authorization.webhook.cache_authorized_ttl),
+            (&mut access.cache_unauthorized_ttl, default.authorization.webhook.cache_unauthorized_ttl),
+            (
+                &mut self.crash_loop_back_off.max_container_restart_period,
+                default.crash_loop_back_off.max_container_restart_period,
+            ),
+        ] {
+            if period.0.is_zero() {
+                *period = default;
+            }
+        }
+        for (text, default) in [
+            (&mut self.container_runtime_endpoint, default.container_runtime_endpoint),
+            (&mut self.address, default.address),
+            (&mut self.healthz_bind_address, default.healthz_bind_address),
+            (&mut self.cgroup_driver, default.cgroup_driver),
+            (&mut self.authorization.mode, default.authorization.mode),
+            (&mut self.container_log_max_size, default.container_log_max_size),
+        ] {
+            if text.is_empty() {
+                *text = default;
+            }
+        }
     }
 
     /// All thresholds of eviction. Where hard ones are set, the defaults of the others do not count, unless they are to be merged.
@@ -400,6 +444,7 @@ impl KubeletConfiguration {
         if self.container_log_max_files <= 1 {
             wrong.push("containerLogMaxFiles: must be greater than 1".into());
         }
+        wrong.extend(self.unsupported());
         for (name, value) in [
             ("cpuManagerPolicy", &self.cpu_manager_policy),
             ("memoryManagerPolicy", &self.memory_manager_policy),
@@ -418,6 +463,37 @@ impl KubeletConfiguration {
     }
 }
 
+impl KubeletConfiguration {
+    /// What the kubelet cannot do, so that nobody relies on it.
+    fn unsupported(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.shutdown_grace_period != GoDuration::from_secs(0) {
+            wrong.push("shutdownGracePeriod: is not supported yet: only 0s".to_owned());
+        }
+        if self.cpu_cfs_quota_period != Self::default().cpu_cfs_quota_period {
+            wrong.push("cpuCFSQuotaPeriod: must be 100ms without the feature CustomCPUCFSQuotaPeriod".to_owned());
+        }
+        if self.memory_swap["swapBehavior"].as_str().is_some_and(|swap| !matches!(swap, "" | "NoSwap")) {
+            wrong.push("memorySwap.swapBehavior: is not supported yet: only NoSwap".to_owned());
+        }
+        for kind in &self.enforce_node_allocatable {
+            match kind.as_str() {
+                "none" if self.enforce_node_allocatable.len() == 1 => {}
+                "pods" => {}
+                other => {
+                    wrong.push(format!("enforceNodeAllocatable: {other:?} is not supported yet: only pods or none"))
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Whether all pods together are held to what the node has for them.
+    pub fn limits_pods(&self) -> bool {
+        self.cgroups_per_qos && self.enforce_node_allocatable.iter().any(|kind| kind == "pods")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,6 +509,38 @@ mod tests {
         let error =
             load("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPodz: 3\n").unwrap_err();
         assert!(error.to_string().contains("maxPodz"), "{error}");
+    }
+
+    #[test]
+    fn what_tools_write_for_nothing_is_the_default() {
+        let configuration = load(
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nruntimeRequestTimeout: 0s\nhttpCheckFrequency: 0s\n\
+             containerRuntimeEndpoint: \"\"\nauthorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s}}\nmemorySwap: {}\n\
+             crashLoopBackOff: {}\nshutdownGracePeriod: 0s\nlogging: {flushFrequency: 0}\nimageMaximumGCAge: 0s\n",
+        )
+        .unwrap();
+        configuration.validate().unwrap();
+        let expected = KubeletConfiguration {
+            memory_swap: serde_json::json!({}),
+            logging: serde_json::json!({"flushFrequency": 0}),
+            ..Default::default()
+        };
+        assert_eq!(configuration, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        let wrong = KubeletConfiguration {
+            shutdown_grace_period: GoDuration::from_secs(1),
+            cpu_cfs_quota_period: GoDuration::from_secs(1),
+            memory_swap: serde_json::json!({"swapBehavior": "LimitedSwap"}),
+            enforce_node_allocatable: vec!["pods".into(), "kube-reserved".into()],
+            ..Default::default()
+        };
+        let error = wrong.validate().unwrap_err().to_string();
+        for field in ["shutdownGracePeriod", "cpuCFSQuotaPeriod", "memorySwap", "enforceNodeAllocatable"] {
+            assert!(error.contains(field), "{error}");
+        }
     }
 
     #[test]

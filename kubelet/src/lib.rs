@@ -14,6 +14,7 @@ pub mod housekeeping;
 pub mod images;
 mod inotify;
 pub mod logs;
+pub mod metrics;
 pub mod node;
 pub mod objects;
 pub mod options;

@@ -3,7 +3,7 @@
 pub mod check;
 pub mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use crate::agent::Agent;
+use crate::metrics;
 use crate::pod::plan::{ProbeView, Unhealthy};
 use crate::pod::{self, Kind};
 use crate::runtime::{Container, PodView, State};
@@ -41,6 +42,8 @@ pub struct Probes {
     changed: Arc<Notify>,
     view: watch::Sender<ProbeView>,
     tasks: HashMap<(String, ProbeKind), AbortHandle>,
+    /// What was counted of this pod.
+    counted: HashSet<metrics::Probe>,
 }
 
 /// The address to probe: as the probe says, else the pod's.
@@ -51,7 +54,7 @@ pub fn host_of(host: Option<&str>, ips: &[String]) -> String {
 impl Probes {
     /// `changed` is set off when what the probes say is not what they said before.
     pub fn new(agent: Arc<Agent>, changed: Arc<Notify>) -> Self {
-        Self { agent, changed, view: watch::Sender::default(), tasks: HashMap::new() }
+        Self { agent, changed, view: watch::Sender::default(), tasks: HashMap::new(), counted: HashSet::new() }
     }
 
     pub fn view(&self) -> ProbeView {
@@ -125,6 +128,7 @@ impl Probes {
             has_startup: spec.startup_probe.is_some(),
             age: age.unwrap_or(Duration::ZERO),
         };
+        self.counted.insert(task.counted(metrics::Probe::SUCCESSFUL));
         self.tasks.insert((id, kind), tokio::spawn(task.run()).abort_handle());
     }
 
@@ -159,6 +163,9 @@ impl Probes {
 impl Drop for Probes {
     fn drop(&mut self) {
         self.stop_all();
+        for counted in &self.counted {
+            self.agent.metrics.forget(counted);
+        }
     }
 }
 
@@ -233,14 +240,32 @@ impl Task {
             Ok(outcome) => outcome,
             Err(_) => Err(Trouble::Failed(format!("it did not answer within {}s", timeout.as_secs()))),
         };
-        let name = self.kind.name();
-        let (note, outcome) = match outcome {
-            Ok(()) => return Some(true),
-            Err(Trouble::Failed(message)) => (format!("{name} probe failed: {message}"), Some(false)),
-            Err(Trouble::Unknown(message)) => (format!("{name} probe errored: {message}"), None),
+        let result = match outcome {
+            Ok(_) => metrics::Probe::SUCCESSFUL,
+            Err(Trouble::Failed(_)) => metrics::Probe::FAILED,
+            Err(Trouble::Unknown(_)) => metrics::Probe::UNKNOWN,
         };
-        self.agent.recorder.warning(&pod::reference(&self.pod), "Unhealthy", note);
+        self.agent.metrics.probed(&self.counted(result));
+        let name = self.kind.name();
+        let (reason, note, outcome) = match outcome {
+            Ok(None) => return Some(true),
+            Ok(Some(message)) => ("ProbeWarning", format!("{name} probe warning: {message}"), Some(true)),
+            Err(Trouble::Failed(message)) => ("Unhealthy", format!("{name} probe failed: {message}"), Some(false)),
+            Err(Trouble::Unknown(message)) => ("Unhealthy", format!("{name} probe errored: {message}"), None),
+        };
+        self.agent.recorder.warning(&pod::reference(&self.pod), reason, note);
         outcome
+    }
+
+    fn counted(&self, result: &'static str) -> metrics::Probe {
+        metrics::Probe {
+            probe_type: self.kind.name(),
+            result,
+            container: self.spec.name.clone(),
+            pod: pod::name(&self.pod).to_owned(),
+            namespace: pod::namespace(&self.pod).to_owned(),
+            pod_uid: pod::uid(&self.pod).to_owned(),
+        }
     }
 
     fn tell(&self, verdict: Verdict) {

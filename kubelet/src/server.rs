@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use component_base::metrics::CONTENT_TYPE;
 use component_base::serving::{self, Body, Handler, respond, text};
 use component_base::shutdown::Shutdown;
 use component_base::tls;
@@ -156,15 +157,21 @@ impl Server {
         match parts.as_slice() {
             ["healthz", ..] if read => self.healthz(),
             ["pods"] if read => self.pods_list(|_| true),
-            ["runningpods"] if read => self.pods_list(|phase| phase == Some("Running")),
             ["spec"] if read => self.spec(),
-            ["configz"] if read => {
-                json(&serde_json::json!({ "kubeletconfig": { "port": self.pods.agent().config.port } }))
-            }
+            ["configz"] if read => json(&serde_json::json!({ "kubeletconfig": self.pods.agent().config })),
             ["metrics"] if read => stats::metrics(&self.registry, &self.pods),
             ["metrics", "resource"] if read => stats::resource(&self.pods).await,
-            ["metrics", "cadvisor" | "probes"] if read => text(StatusCode::OK, ""),
+            ["metrics", "cadvisor"] if read => stats::cadvisor(&self.pods).await,
+            ["metrics", "probes"] if read => {
+                respond(StatusCode::OK, CONTENT_TYPE, self.pods.agent().metrics.of_probes.encode())
+            }
             ["stats", "summary"] if read => stats::summary(&self.pods).await,
+            ["exec" | "attach" | "portForward" | "run" | "containerLogs" | "runningpods", ..]
+                if !self.pods.agent().config.enable_debugging_handlers =>
+            {
+                text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n")
+            }
+            ["runningpods"] if read => self.pods_list(|phase| phase == Some("Running")),
             ["containerLogs", namespace, pod, container] if read => {
                 logs::answer(&self.pods, request.uri(), namespace, pod, container)
             }

@@ -79,7 +79,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
             if !certificates::bootstrap(path, bootstrap, &options.cert_dir, &node_name, &shutdown).await? {
                 return Ok(());
             }
-            Some(client::from_kubeconfig(path, &version::user_agent("kubelet")).await?)
+            let api = client::config(Some(path), None).await?;
+            Some(client::from_config_with(api, &version::user_agent("kubelet"), &limits(&config))?)
         }
         None => None,
     };
@@ -98,8 +99,21 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let mut agent = agent(&options, config, runtime, version, client, &shutdown)?;
     agent.sandbox_image = sandbox_image;
     let agent = Arc::new(agent);
-    agent.cgroups.prepare()?;
+    if agent.config.cgroups_per_qos {
+        let limited = agent.config.limits_pods();
+        let limits = if limited { facts::limits_of_pods(&about.machine, &agent.config) } else { Default::default() };
+        agent.cgroups.prepare(limits)?;
+    }
     start(agent, about, shutdown).await
+}
+
+/// As many requests as the configuration allows, if it says so.
+fn limits(config: &config::KubeletConfiguration) -> client::Limits {
+    let default = client::Limits::default();
+    client::Limits {
+        kube_api_qps: config.kube_api_qps.unwrap_or(default.kube_api_qps),
+        kube_api_burst: config.kube_api_burst.unwrap_or(default.kube_api_burst),
+    }
 }
 
 /// Asks the runtime until it answers: it may start after the kubelet. `None` on shutdown.
@@ -172,6 +186,7 @@ fn agent(
         strict_groups: AtomicBool::new(false),
         pressures: watch::Sender::default(),
         sandbox_image: None,
+        metrics: Default::default(),
         clock: Clock::SYSTEM,
         node_name,
         config,

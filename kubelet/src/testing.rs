@@ -344,6 +344,7 @@ pub fn agent(root: &Path) -> (Arc<Agent>, Arc<Recording>) {
         strict_groups: AtomicBool::new(false),
         pressures: watch::Sender::default(),
         sandbox_image: None,
+        metrics: Default::default(),
         clock,
         config,
     };

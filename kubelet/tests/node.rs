@@ -319,3 +319,60 @@ fn logs_are_read_in_part_followed_rotated_and_kept_of_the_run_before() {
         assert_eq!(text.lines().count(), 401);
     });
 }
+
+async fn ask(cluster: &Cluster, path: &str) -> Result<String, kube::Error> {
+    let request = http::Request::get(format!("/api/v1/nodes/n1/proxy/{path}")).body(Vec::new()).unwrap();
+    cluster.client.request_text(request).await
+}
+
+#[test]
+fn what_is_used_and_how_the_node_is_set_up_is_told() {
+    on_runtime(async || {
+        let mut cluster = Cluster::prepare(Options::default(), "enableDebuggingHandlers: false\nmaxPods: 12\n").await;
+        cluster.start().await;
+        allow_apiserver(&cluster).await;
+        let probe = json!({"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}});
+        cluster.create("busy", json!({"containers": [sh("while :; do :; done", probe)]})).await;
+        let pod = cluster.until_ready("busy").await;
+
+        let used = |summary: &Value| {
+            let of = summary["pods"].as_array().unwrap().iter().find(|of| of["podRef"]["name"] == "busy")?;
+            let nanos = of["containers"][0]["cpu"]["usageCoreNanoSeconds"].as_u64()?;
+            (nanos > 100_000_000).then(|| of["containers"][0].clone())
+        };
+        let summary = async || serde_json::from_str::<Value>(&ask(&cluster, "stats/summary").await.unwrap()).unwrap();
+        let of = eventually("a tenth of a second of work is told", async || used(&summary().await)).await;
+        let started =
+            container(&pod)["state"]["running"]["startedAt"].as_str().unwrap().trim_end_matches('Z').to_owned();
+        assert!(of["startTime"].as_str().unwrap().starts_with(&started), "{of}");
+        assert!(of["memory"]["workingSetBytes"].as_u64().unwrap() > 0, "{of}");
+        let node = &summary().await["node"];
+        for used in [&node["cpu"]["usageCoreNanoSeconds"], &node["memory"]["workingSetBytes"], &node["fs"]["usedBytes"]]
+        {
+            assert!(used.as_u64().unwrap() > 1_000_000, "{node}");
+        }
+        for (path, line) in [
+            ("metrics/resource", "container_cpu_usage_seconds_total{container=\"c\",namespace=\"t\",pod=\"busy\"} "),
+            ("metrics/resource", "node_cpu_usage_seconds_total "),
+            ("metrics/cadvisor", "container_memory_working_set_bytes{container=\"c\",namespace=\"t\",pod=\"busy\"} "),
+            (
+                "metrics/probes",
+                "prober_probe_total{probe_type=\"Readiness\",result=\"successful\",container=\"c\",pod=\"busy\",",
+            ),
+            ("metrics", "kubelet_running_containers{container_state=\"running\"} 1"),
+        ] {
+            let text = ask(&cluster, path).await.unwrap();
+            assert!(text.lines().any(|have| have.starts_with(line)), "{line}: {text}");
+        }
+        let configuration: Value = serde_json::from_str(&ask(&cluster, "configz").await.unwrap()).unwrap();
+        assert_eq!(configuration["kubeletconfig"]["maxPods"], 12);
+        assert_eq!(configuration["kubeletconfig"]["syncFrequency"], "1m0s");
+
+        // Nobody gets into containers here.
+        let refused = ask(&cluster, &format!("containerLogs/{NAMESPACE}/busy/c")).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("Debug endpoints are disabled") || refused.to_string().contains("405"),
+            "{refused}"
+        );
+    });
+}

@@ -113,7 +113,7 @@ fn mebibytes(pod: &Value, of_container: bool) -> Option<u64> {
 
 #[test]
 fn resources_and_classes_become_cgroups() {
-    with_cluster("podPidsLimit: 99\n", async |cluster| {
+    with_cluster("podPidsLimit: 99\nsystemReserved: {memory: 64Mi}\n", async |cluster| {
         let full = json!({"limits": {"cpu": "200m", "memory": "64Mi"}});
         let some = json!({"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}});
         for (name, resources, class, millis, most) in [
@@ -123,7 +123,7 @@ fn resources_and_classes_become_cgroups() {
         ] {
             cluster.create(name, json!({"containers": [sh(SLEEP, json!({"resources": resources}))]})).await;
             let pod = cluster.until_ready(name).await;
-            assert_eq!(pod["status"]["qosClass"], class);
+            assert_eq!(pod["status"]["qosClass"], class, "{name}");
             for of_container in [false, true] {
                 let seen = (quota(&pod, of_container), mebibytes(&pod, of_container));
                 let no_quota = || if seen.0 == "max" { "max" } else { "-1" };
@@ -135,6 +135,23 @@ fn resources_and_classes_become_cgroups() {
             }
             assert_eq!(limit(&pod, false, ("pids", "pids.max", "pids.max")), "99");
         }
+
+        // All pods together are held to what the node has for them.
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let (controller, file) = if unified { ("", "memory.max") } else { ("memory", "memory.limit_in_bytes") };
+        let root =
+            Path::new("/sys/fs/cgroup").join(controller).join(format!("corten-test-{}/kubepods", std::process::id()));
+        let most: u64 = fs::read_to_string(root.join(file)).unwrap().trim().parse().unwrap();
+        let memory = fs::read_to_string("/proc/meminfo").unwrap();
+        let kib: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert_eq!(most, kib * 1024 - (64 << 20));
+
+        // A pod may also say what it takes as a whole.
+        let whole = json!({"limits": {"cpu": "300m", "memory": "80Mi"}});
+        cluster.create("whole", json!({"resources": whole, "containers": [sh(SLEEP, json!({}))]})).await;
+        let pod = cluster.until_ready("whole").await;
+        assert_eq!(pod["status"]["qosClass"], "Guaranteed");
+        assert_eq!((quota(&pod, false), mebibytes(&pod, false)), ("30000".to_owned(), Some(80)));
     });
 }
 

@@ -6,8 +6,10 @@ use std::net::{IpAddr, UdpSocket};
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::cgroups::Limits;
 use crate::config::KubeletConfiguration;
 use crate::eviction::Signal;
+use crate::pod::qos;
 use crate::quantity;
 
 /// What the machine has.
@@ -105,10 +107,7 @@ pub fn resources(
         .map(|(key, value)| (key.to_owned(), Quantity(value)))
         .collect()
     };
-    let reserved = |resource: &str, of: fn(&Quantity) -> Option<i64>| -> i64 {
-        let lists = [&config.system_reserved, &config.kube_reserved];
-        lists.iter().filter_map(|list| of(&Quantity(list.get(resource)?.clone()))).sum()
-    };
+    let reserved = |resource: &str, of: Measure| reserved(config, resource, of);
     let hard = config.hard_thresholds();
     let kept = |signal: Signal, whole: i64| {
         hard.iter().find(|threshold| threshold.signal == signal).map_or(0, |threshold| threshold.amount.of(whole))
@@ -119,6 +118,20 @@ pub fn resources(
         - reserved("ephemeral-storage", quantity::value)
         - kept(Signal::NodefsAvailable, machine.storage);
     (list(machine.cpus * 1000, machine.memory, machine.storage), list(cpu.max(0), memory.max(0), storage.max(0)))
+}
+
+type Measure = fn(&Quantity) -> Option<i64>;
+
+fn reserved(config: &KubeletConfiguration, resource: &str, of: Measure) -> i64 {
+    let lists = [&config.system_reserved, &config.kube_reserved];
+    lists.iter().filter_map(|list| of(&Quantity(list.get(resource)?.clone()))).sum()
+}
+
+/// What all pods together may use: all that is not reserved. Eviction begins before that is reached. Pure.
+pub fn limits_of_pods(machine: &Machine, config: &KubeletConfiguration) -> Limits {
+    let cpu = machine.cpus * 1000 - reserved(config, "cpu", quantity::millis);
+    let memory = machine.memory - reserved(config, "memory", quantity::value);
+    Limits { shares: Some(qos::shares(cpu)), memory: Some(memory.max(0)), ..Default::default() }
 }
 
 /// `status.nodeInfo`.
@@ -158,6 +171,8 @@ mod tests {
         assert_eq!((capacity["cpu"].0.as_str(), allocatable["cpu"].0.as_str()), ("2", "1500m"));
         assert_eq!((capacity["memory"].0.as_str(), allocatable["memory"].0.as_str()), ("8388608Ki", "6291456Ki"));
         assert_eq!(capacity["pods"].0, "110");
+        let whole = limits_of_pods(&machine, &config);
+        assert_eq!((whole.shares, whole.memory.unwrap() >> 20), (Some(1536), 7 << 10));
         assert_eq!(
             allocatable["ephemeral-storage"].0, "104857600Ki",
             "one threshold that is set switches off the others"

@@ -30,7 +30,7 @@ pub enum Trouble {
     Unknown(String),
 }
 
-/// Tries the probe once.
+/// Tries the probe once: whether it succeeds, perhaps with a warning.
 pub async fn run(
     agent: &Agent,
     probe: &Probe,
@@ -38,9 +38,9 @@ pub async fn run(
     id: &str,
     ips: &[String],
     timeout: Duration,
-) -> Result<(), Trouble> {
+) -> Result<Option<String>, Trouble> {
     if let Some(command) = &probe.exec {
-        return exec(agent, id, command.command.as_deref().unwrap_or_default(), timeout).await;
+        return exec(agent, id, command.command.as_deref().unwrap_or_default(), timeout).await.map(|()| None);
     }
     if let Some(get) = &probe.http_get {
         return http(get, spec, &host_of(get.host.as_deref(), ips), timeout).await.map_err(Trouble::Failed);
@@ -49,14 +49,14 @@ pub async fn run(
         let port = port(&tcp.port, spec).map_err(Trouble::Unknown)?;
         let host = host_of(tcp.host.as_deref(), ips);
         let connected = TcpStream::connect((host.as_str(), port)).await;
-        return connected.map(drop).map_err(|error| Trouble::Failed(format!("dial tcp {host}:{port}: {error}")));
+        return connected.map(|_| None).map_err(|error| Trouble::Failed(format!("dial tcp {host}:{port}: {error}")));
     }
     if let Some(grpc) = &probe.grpc {
         let port = u16::try_from(grpc.port).map_err(|_| Trouble::Unknown(format!("invalid port {}", grpc.port)))?;
         let service = grpc.service.as_deref().unwrap_or_default();
-        return self::grpc(&host_of(None, ips), port, service).await.map_err(Trouble::Failed);
+        return self::grpc(&host_of(None, ips), port, service).await.map(|()| None).map_err(Trouble::Failed);
     }
-    Ok(())
+    Ok(None)
 }
 
 async fn exec(agent: &Agent, id: &str, command: &[String], timeout: Duration) -> Result<(), Trouble> {
@@ -83,8 +83,8 @@ pub fn port(port: &IntOrString, spec: &Spec) -> Result<u16, String> {
         .ok_or_else(|| format!("invalid port {port:?}"))
 }
 
-/// GET; good from 200 to 399. Redirects within the host are followed; one that leads elsewhere is good enough.
-pub async fn http(get: &HTTPGetAction, spec: &Spec, host: &str, timeout: Duration) -> Result<(), String> {
+/// GET; good from 200 to 399. Redirects within the host are followed; one that leads elsewhere is good enough, with a warning.
+pub async fn http(get: &HTTPGetAction, spec: &Spec, host: &str, timeout: Duration) -> Result<Option<String>, String> {
     let port = port(&get.port, spec)?;
     let tls = get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
     let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
@@ -99,8 +99,9 @@ pub async fn http(get: &HTTPGetAction, spec: &Spec, host: &str, timeout: Duratio
         let redirect = answer.location.as_deref().filter(|_| (300..400).contains(&answer.status));
         match redirect.map(|location| target.follow(location)) {
             Some(Some(next)) => target = next,
-            _ if (200..400).contains(&answer.status) => return Ok(()),
-            _ => return Err(format!("HTTP probe failed with statuscode: {}", answer.status)),
+            Some(None) => return Ok(Some("Probe terminated redirects".to_owned())),
+            None if (200..400).contains(&answer.status) => return Ok(None),
+            None => return Err(format!("HTTP probe failed with statuscode: {}", answer.status)),
         }
     }
     Err(format!("Get \"{}\": stopped after {MAX_REDIRECTS} redirects", target.url()))
