@@ -62,8 +62,8 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     move |source| Error::Io { path: path.to_owned(), source }
 }
 
-/// Makes sure that the kubeconfig exists: asks for a client certificate with the bootstrap credentials when it does not. `false` on
-/// shutdown.
+/// Makes sure that the kubeconfig exists and can be used: asks for a client certificate with the bootstrap credentials when there is none
+/// or it has ended. `false` on shutdown.
 pub async fn bootstrap(
     kubeconfig: &Path,
     bootstrap: Option<&Path>,
@@ -71,10 +71,11 @@ pub async fn bootstrap(
     node: &str,
     shutdown: &Shutdown,
 ) -> Result<bool, Error> {
-    if kubeconfig.exists() {
+    let bootstrap = bootstrap.filter(|path| path.exists());
+    if kubeconfig.exists() && (bootstrap.is_none() || is_usable(kubeconfig)?) {
         return Ok(true);
     }
-    let bootstrap = bootstrap.filter(|path| path.exists()).ok_or(Error::NoKubeconfig)?;
+    let bootstrap = bootstrap.ok_or(Error::NoKubeconfig)?;
     let client = client::from_kubeconfig(bootstrap, &version::user_agent("kubelet-bootstrap")).await?;
     loop {
         let outcome = tokio::select! {
@@ -93,6 +94,26 @@ pub async fn bootstrap(
     write_kubeconfig(kubeconfig, bootstrap, &directory.join(CLIENT_FILE))?;
     tracing::info!(kubeconfig = %kubeconfig.display(), "the node has its client certificate");
     Ok(true)
+}
+
+/// Whether no client certificate of a kubeconfig has ended.
+fn is_usable(kubeconfig: &Path) -> Result<bool, Error> {
+    let failed = |source| Error::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
+    let config = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
+    let mut files = config.auth_infos.iter().filter_map(|user| user.auth_info.as_ref()?.client_certificate.as_ref());
+    Ok(!files.any(|file| has_ended(Path::new(file))))
+}
+
+/// Whether a certificate is no use any more.
+fn has_ended(path: &Path) -> bool {
+    let read = std::fs::read_to_string(path).map_err(io(path)).and_then(|text| Ok(Certificate::parse(&text)?));
+    match read {
+        Ok(certificate) => certificate.validity.not_after <= SystemTime::now(),
+        Err(error) => {
+            tracing::warn!(error = crate::worker::chain(&error), "the client certificate cannot be used");
+            true
+        }
+    }
 }
 
 /// The bootstrap kubeconfig with the new certificate in place of its token.
@@ -219,8 +240,8 @@ fn renewal_of(path: &Path) -> Result<Duration, Error> {
 }
 
 /// Renews the client certificate before it ends; the client takes the new one from its files. A kubeconfig with a certificate of its own is
-/// left alone.
-pub async fn rotate_client(client: Client, directory: PathBuf, node: String) {
+/// left alone. Once the certificate has ended, as when the node slept, only the bootstrap credentials help.
+pub async fn rotate_client(client: Client, bootstrap: Option<PathBuf>, directory: PathBuf, node: String) {
     let current = directory.join(CLIENT_FILE);
     if !current.exists() {
         return;
@@ -230,7 +251,16 @@ pub async fn rotate_client(client: Client, directory: PathBuf, node: String) {
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(error) => tracing::warn!(error = crate::worker::chain(&error), "the client certificate cannot be read"),
         }
-        match renew_client(&client, &directory, &node).await {
+        let renewed = async {
+            match bootstrap.as_deref().filter(|path| path.exists() && has_ended(&current)) {
+                Some(path) => {
+                    let client = client::from_kubeconfig(path, &version::user_agent("kubelet-bootstrap")).await?;
+                    renew_client(&client, &directory, &node).await
+                }
+                None => renew_client(&client, &directory, &node).await,
+            }
+        };
+        match renewed.await {
             Ok(()) => tracing::info!("the client certificate is renewed"),
             Err(error) => {
                 tracing::warn!(error = crate::worker::chain(&error), "the client certificate is not renewed yet");
@@ -323,6 +353,28 @@ mod tests {
         assert!(serves(&file, &subject, &names).is_some_and(|left| left < Duration::from_secs(1000)));
         let moved = Names::from_hosts(["node1", "10.0.0.2"]);
         assert_eq!(serves(&file, &subject, &moved), None, "the node has another address");
+    }
+
+    #[test]
+    fn a_kubeconfig_is_no_use_once_its_certificate_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, file) = (directory.path().join("c.pem"), directory.path().join("kubelet.conf"));
+        let from =
+            serde_json::json!({"clusters": [], "contexts": [], "users": [{"name": "u", "user": {"token": "t"}}]});
+        write(&file, &from.to_string()).unwrap();
+        assert!(is_usable(&file).unwrap(), "a token does not end");
+        let own = directory.path().join("own.conf");
+        write_kubeconfig(&own, &file, &certificate).unwrap();
+        assert!(!is_usable(&own).unwrap(), "there is no certificate");
+        let ca = pki::Authority::generate("ca", KeyType::EcdsaP256, SystemTime::now()).unwrap();
+        for (ended, usable) in [(Duration::from_secs(50), true), (Duration::ZERO, false)] {
+            let validity = pki::Validity::from(SystemTime::now(), ended);
+            let subject = Subject::new("system:node:n", &["system:nodes"]);
+            let issued =
+                ca.issue(&subject, &Names::default(), pki::Usage::CLIENT, validity, KeyType::EcdsaP256).unwrap();
+            write(&certificate, &issued.certificate).unwrap();
+            assert_eq!(is_usable(&own).unwrap(), usable);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The kubelet as a whole: reads its configuration, learns about the machine and the runtime, and starts every part.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -62,6 +63,10 @@ pub enum Error {
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let config = options.configuration()?;
     facts::check_swap(&config)?;
+    facts::check_kernel(&config)?;
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
+        tracing::warn!(%error, wanted = config.oom_score_adj, "the kubelet is not protected when memory runs out");
+    }
     for path in [&options.root_dir, &options.pod_logs_dir] {
         let failed = |source| Error::Directory { path: path.display().to_string(), source };
         std::fs::create_dir_all(path).map_err(failed)?;
@@ -88,6 +93,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
         machine: facts::machine(&options.root_dir)?,
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
         cert_dir: options.cert_dir.clone(),
+        bootstrap: options.bootstrap_kubeconfig.clone(),
     };
     let sandbox_image = match options.pod_infra_container_image.clone() {
         Some(image) => Some(image),
@@ -197,7 +203,8 @@ fn agent(
 struct Start {
     machine: facts::Machine,
     runtime_version: String,
-    cert_dir: std::path::PathBuf,
+    cert_dir: PathBuf,
+    bootstrap: Option<PathBuf>,
 }
 
 async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<(), Error> {
@@ -229,10 +236,10 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         tasks.spawn("static pod URL", following);
     }
     if let Some(client) = agent.client.clone() {
-        let Start { machine, runtime_version, .. } = about;
         let node_name = agent.node_name.clone();
         if agent.config.rotate_certificates {
-            let rotation = certificates::rotate_client(client.clone(), cert_dir.clone(), node_name.clone());
+            let (client, bootstrap) = (client.clone(), about.bootstrap.clone());
+            let rotation = certificates::rotate_client(client, bootstrap, cert_dir.clone(), node_name.clone());
             tasks.spawn("client certificate", until(shutdown.clone(), rotation));
         }
         if agent.config.server_tls_bootstrap {
@@ -241,7 +248,8 @@ async fn start(agent: Arc<Agent>, about: Start, shutdown: Shutdown) -> Result<()
         }
         let lease = node::lease::run(Arc::clone(&agent), client.clone(), shutdown.clone());
         tasks.spawn("node lease", lease);
-        let node = node::register::run(Arc::clone(&agent), client, machine, runtime_version, shutdown.clone());
+        let node =
+            node::register::run(Arc::clone(&agent), client, about.machine, about.runtime_version, shutdown.clone());
         tasks.spawn("node status", node);
     }
     if let Some(informer) = agent.api_pods.clone() {

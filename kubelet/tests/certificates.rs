@@ -12,10 +12,10 @@ mod node;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use api::{Cluster, eventually, on_runtime};
-use component_base::pki::Certificate;
+use component_base::pki::{Authority, Certificate, KeyType, Names, Usage, Validity};
 use e2e::Options;
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
@@ -107,7 +107,7 @@ fn a_node_joins_with_a_token_and_renews_its_certificates() {
             kubeconfig("c", &cluster.plane.server(), &authority, "tls-bootstrap", &Credential::Token(&credential))
                 .unwrap();
         let (first, own) = (cluster.node.path("bootstrap.conf"), cluster.node.path("kubelet.conf"));
-        fs::write(&first, text).unwrap();
+        fs::write(&first, &text).unwrap();
         for (flag, path) in [("--bootstrap-kubeconfig", &first), ("--kubeconfig", &own)] {
             cluster.node.flags.extend([flag.to_owned(), path.display().to_string()]);
         }
@@ -151,5 +151,21 @@ fn a_node_joins_with_a_token_and_renews_its_certificates() {
         eventually("the node is alive again", async || (renewed_at(&cluster.client).await > renewed).then_some(()))
             .await;
         assert!(certificate(&cluster.node.path("pki").join(before)).subject == subject);
+
+        // A node that comes back after its certificate has ended needs the token once more.
+        cluster.node.stop_kubelet();
+        let key = fs::read_to_string(cluster.plane.pki_dir().join("ca.key")).unwrap();
+        let past =
+            Validity { not_before: SystemTime::UNIX_EPOCH, not_after: SystemTime::now() - Duration::from_secs(1) };
+        let ended = Authority::load(&authority, &key)
+            .unwrap()
+            .issue(&subject, &Names::default(), Usage::CLIENT, past, KeyType::EcdsaP256)
+            .unwrap();
+        fs::write(&current, format!("{}\n{}", ended.certificate, ended.key)).unwrap();
+        fs::write(&first, text).unwrap();
+        let renewed = renewed_at(&cluster.client).await;
+        cluster.node.start_kubelet();
+        eventually("the node is back", async || (renewed_at(&cluster.client).await > renewed).then_some(())).await;
+        assert!(certificate(&current).validity.not_after > SystemTime::now());
     });
 }

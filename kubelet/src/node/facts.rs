@@ -32,6 +32,32 @@ pub enum Error {
     Address(String),
     #[error("running with swap on is not supported, please disable swap or set --fail-swap-on=false")]
     Swap,
+    #[error("protectKernelDefaults: invalid kernel settings: {}", .0.join(", "))]
+    Kernel(Vec<String>),
+}
+
+/// How pods expect the kernel to act when memory runs out and when it panics.
+const KERNEL: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+/// With `protectKernelDefaults` the kernel must be set as it should be. Without, it is left as it is: other software has a say in it.
+pub fn check_kernel(config: &KubeletConfiguration) -> Result<(), Error> {
+    let read = |path: &str| std::fs::read_to_string(format!("/proc/sys/{path}")).unwrap_or_default().trim().to_owned();
+    let wrong = if config.protect_kernel_defaults { unlike(KERNEL, read) } else { Vec::new() };
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Kernel(wrong)) }
+}
+
+/// The settings that are not as wanted. Pure.
+fn unlike<const N: usize>(wanted: [(&str, &str); N], read: impl Fn(&str) -> String) -> Vec<String> {
+    let differing =
+        wanted.into_iter().map(|(path, value)| (path, value, read(path))).filter(|(_, value, is)| value != is);
+    differing.map(|(path, value, is)| format!("{} is {is:?}, expected {value:?}", path.replace('/', "."))).collect()
 }
 
 fn read(path: &'static str) -> Result<String, Error> {
@@ -158,6 +184,14 @@ pub fn system_info(runtime: &str) -> NodeSystemInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_the_kernel_are_compared() {
+        let wanted = [("vm/a", "1"), ("vm/b", "0")];
+        assert!(unlike(wanted, |path| if path == "vm/a" { "1".into() } else { "0".into() }).is_empty());
+        assert_eq!(unlike(wanted, |_| "1".into()), ["vm.b is \"1\", expected \"0\""]);
+        assert!(check_kernel(&KubeletConfiguration::default()).is_ok());
+    }
 
     #[test]
     fn allocatable_is_capacity_without_what_is_reserved() {

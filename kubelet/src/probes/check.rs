@@ -279,6 +279,28 @@ mod tests {
         assert_eq!(six.follow("http://[fd00::1]:81/x").unwrap().url(), "http://[fd00::1]:81/x");
     }
 
+    #[tokio::test]
+    async fn a_redirect_to_elsewhere_is_good_with_a_warning() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for (answer, expected) in [
+            ("302 Found\r\nLocation: http://10.0.0.2/", Ok(Some("Probe terminated redirects".to_owned()))),
+            ("204 No Content", Ok(None)),
+            ("503 Busy", Err("HTTP probe failed with statuscode: 503".to_owned())),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = i32::from(listener.local_addr().unwrap().port());
+            let served = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
+            });
+            let get = HTTPGetAction { port: IntOrString::Int(port), ..Default::default() };
+            assert_eq!(http(&get, &Spec::default(), "127.0.0.1", Duration::from_secs(5)).await, expected);
+            served.await.unwrap();
+        }
+    }
+
     /// A server of the gRPC health protocol that answers with that status; gives its port.
     async fn health_server(status: u8) -> u16 {
         use hyper::body::Frame;
