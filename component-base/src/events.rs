@@ -5,7 +5,9 @@
 mod correlate;
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +21,9 @@ use crate::client;
 use crate::runner::chain;
 use correlate::{Correlator, Verdict};
 
-/// Events that wait to be sent; when it is full, new ones are dropped with a log line (they are hints, not state).
+/// Tasks that send a recorder's events; all events about an object go through the same one, so that repeats are seen as such.
+const LANES: usize = 4;
+/// Events that wait in a lane; when it is full, new ones are dropped, which is logged (they are hints, not state).
 const QUEUE: usize = 1000;
 /// How often an event is tried.
 const TRIES: u32 = 5;
@@ -55,10 +59,15 @@ struct Record {
     at: Timestamp,
 }
 
-/// Records events of one component. Clones share the queue.
+/// Records events of one component. Clones share the queues.
 #[derive(Clone)]
 pub struct Recorder {
-    sender: Option<mpsc::Sender<Record>>,
+    lanes: Arc<[Lane]>,
+}
+
+struct Lane {
+    sender: mpsc::Sender<Record>,
+    dropped: Arc<AtomicU64>,
 }
 
 /// A reference to a typed object, for [`Recorder::event`].
@@ -67,18 +76,22 @@ pub fn reference<K: Resource<DynamicType: Default>>(object: &K) -> ObjectReferen
 }
 
 impl Recorder {
-    /// A recorder whose events name `component` as their source (and `host`, for a node's agent). Its task ends when all clones are
+    /// A recorder whose events name `component` as their source (and `host`, for a node's agent). Its tasks end when all clones are
     /// dropped; must be called within a tokio runtime.
     pub fn new(client: Client, component: &str, host: Option<&str>) -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let source = EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) };
-        tokio::spawn(send_all(client, source, receiver));
-        Self { sender: Some(sender) }
+        let source = Arc::new(EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) });
+        let lane = |_| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let dropped = Arc::<AtomicU64>::default();
+            tokio::spawn(send_all(client.clone(), Arc::clone(&source), receiver, Arc::clone(&dropped)));
+            Lane { sender, dropped }
+        };
+        Self { lanes: (0..LANES).map(lane).collect() }
     }
 
     /// A recorder that drops everything, for tests of what records.
     pub fn discard() -> Self {
-        Self { sender: None }
+        Self { lanes: Arc::new([]) }
     }
 
     /// Records an event about an object. `reason` is a CamelCase word, `action` what was done or tried (may be empty), `note` for people.
@@ -90,7 +103,7 @@ impl Recorder {
         action: &str,
         note: impl Into<String>,
     ) {
-        let Some(sender) = &self.sender else { return };
+        let Some(lane) = self.lane(regarding) else { return };
         let record = Record {
             regarding: regarding.clone(),
             event_type,
@@ -99,9 +112,16 @@ impl Recorder {
             note: note.into(),
             at: Timestamp::now(),
         };
-        if sender.try_send(record).is_err() {
-            tracing::warn!(reason, object = regarding.name, "event dropped: {QUEUE} events wait already");
+        if lane.sender.try_send(record).is_err() {
+            lane.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn lane(&self, regarding: &ObjectReference) -> Option<&Lane> {
+        let mut hasher = DefaultHasher::new();
+        (&regarding.kind, &regarding.namespace, &regarding.name, &regarding.uid).hash(&mut hasher);
+        let number = hasher.finish() as usize;
+        self.lanes.get(number.checked_rem(self.lanes.len())?)
     }
 
     /// Records a normal event.
@@ -115,10 +135,18 @@ impl Recorder {
     }
 }
 
-async fn send_all(client: Client, source: EventSource, mut receiver: mpsc::Receiver<Record>) {
-    let source = Arc::new(source);
+async fn send_all(
+    client: Client,
+    source: Arc<EventSource>,
+    mut receiver: mpsc::Receiver<Record>,
+    dropped: Arc<AtomicU64>,
+) {
     let mut correlator = Correlator::default();
     while let Some(record) = receiver.recv().await {
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "events were dropped: {QUEUE} waited already");
+        }
         let Some((key, verdict)) = correlator.observe(&record) else { continue };
         match send(&client, &source, &record, &verdict).await {
             Ok(name) => correlator.sent(key, name, verdict.count),

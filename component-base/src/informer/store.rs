@@ -1,6 +1,6 @@
 //! The cached objects of one informer, ordered by key, with indexes by function.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -21,7 +21,7 @@ struct Content<K> {
 
 struct Index<K> {
     values: IndexFn<K>,
-    keys: HashMap<String, BTreeSet<Key>>,
+    found: HashMap<String, BTreeMap<Key, Arc<K>>>,
 }
 
 impl<K> Clone for Store<K> {
@@ -71,8 +71,8 @@ impl<K: kube::Resource> Store<K> {
     /// The objects for which the index of that name has this value, ordered by key. Empty if there is no such index.
     pub fn indexed(&self, index: &str, value: &str) -> Vec<Arc<K>> {
         let content = self.content.read();
-        let Some(keys) = content.indexes.get(index).and_then(|index| index.keys.get(value)) else { return Vec::new() };
-        keys.iter().filter_map(|key| content.objects.get(key).cloned()).collect()
+        let found = content.indexes.get(index).and_then(|index| index.found.get(value));
+        found.into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
     /// The number of objects.
@@ -96,7 +96,7 @@ impl<K: kube::Resource> Store<K> {
         if content.indexes.contains_key(name) {
             return;
         }
-        let mut index = Index { values: Arc::new(values), keys: HashMap::new() };
+        let mut index = Index { values: Arc::new(values), found: HashMap::new() };
         for (key, object) in &content.objects {
             index.insert(key, object);
         }
@@ -129,18 +129,18 @@ impl<K: kube::Resource> Store<K> {
 }
 
 impl<K> Index<K> {
-    fn insert(&mut self, key: &Key, object: &K) {
+    fn insert(&mut self, key: &Key, object: &Arc<K>) {
         for value in (self.values)(object) {
-            self.keys.entry(value).or_default().insert(key.clone());
+            self.found.entry(value).or_default().insert(key.clone(), Arc::clone(object));
         }
     }
 
     fn remove(&mut self, key: &Key, object: &K) {
         for value in (self.values)(object) {
-            if let Some(keys) = self.keys.get_mut(&value) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.keys.remove(&value);
+            if let Some(found) = self.found.get_mut(&value) {
+                found.remove(key);
+                if found.is_empty() {
+                    self.found.remove(&value);
                 }
             }
         }
