@@ -5,16 +5,25 @@
 
 mod order;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::labels::Str;
+use crate::labels::{Labels, Str};
 use crate::node::{Node, NodeInfo};
 use crate::pod::Pod;
+use crate::selector::Selector;
+
+/// Changes of slots that are remembered for those who keep sums over all nodes.
+const LOGGED_CHANGES: usize = 4096;
+
+/// Tells caches apart.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug, Default)]
 pub struct Cache {
+    id: u64,
     /// Slots of nodes; a removed node's slot is used again.
     slots: Vec<Option<NodeInfo>>,
     free: Vec<usize>,
@@ -30,7 +39,16 @@ pub struct Cache {
     /// Images on nodes, and on how many nodes each is.
     images: HashMap<Str, ImageState>,
     nodes_preferring_no_schedule: usize,
+    /// Labels of namespaces.
+    namespaces: HashMap<Str, Labels>,
+    /// Disruption budgets by their keys.
+    budgets: HashMap<Str, Budget>,
+    /// Placed pods that want to be near others, or away from them.
+    pods_with_affinity: usize,
+    /// Grows by one with every change of a slot.
     generation: u64,
+    /// The slots of the last changes, the newest last.
+    changes: VecDeque<usize>,
     /// How long an assumed pod may stay unconfirmed after its binding was accepted; `None`: for ever.
     assumed_lifetime: Option<Duration>,
 }
@@ -39,6 +57,21 @@ pub struct Cache {
 pub struct ImageState {
     pub size: i64,
     pub nodes: usize,
+}
+
+/// How many pods of a kind may still be disrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub namespace: Str,
+    pub selector: Selector,
+    pub allowed: i32,
+}
+
+impl Budget {
+    /// Whether it is for a pod.
+    pub fn covers(&self, pod: &Pod) -> bool {
+        self.namespace == pod.namespace && self.selector.matches(&pod.labels)
+    }
 }
 
 #[derive(Debug)]
@@ -60,7 +93,74 @@ enum State {
 
 impl Cache {
     pub fn new(assumed_lifetime: Option<Duration>) -> Self {
-        Self { assumed_lifetime, ..Self::default() }
+        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), assumed_lifetime, ..Self::default() }
+    }
+
+    /// Which cache this is, and its state.
+    pub fn version(&self) -> (u64, u64) {
+        (self.id, self.generation)
+    }
+
+    /// The slots that have changed since a version, some perhaps more than once; `None` if that is too long ago, or another cache's.
+    pub fn changes_since(&self, (id, generation): (u64, u64)) -> Option<impl Iterator<Item = usize> + '_> {
+        let count = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
+        (id == self.id && count <= self.changes.len()).then(|| self.changes.iter().rev().take(count).copied())
+    }
+
+    /// All slots, with their nodes.
+    pub fn slots(&self) -> &[Option<NodeInfo>] {
+        &self.slots
+    }
+
+    fn changed(&mut self, slot: usize) -> u64 {
+        self.generation += 1;
+        self.changes.push_back(slot);
+        if self.changes.len() > LOGGED_CHANGES {
+            self.changes.pop_front();
+        }
+        self.generation
+    }
+
+    /// The labels of a namespace.
+    pub fn namespace(&self, name: &str) -> Option<&Labels> {
+        self.namespaces.get(name)
+    }
+
+    /// What was added up with other labels holds no more.
+    pub fn set_namespace(&mut self, name: Str, labels: Labels) {
+        if self.namespaces.get(&name) != Some(&labels) {
+            self.namespaces.insert(name, labels);
+            self.id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    pub fn namespace_names(&self) -> impl Iterator<Item = &Str> {
+        self.namespaces.keys()
+    }
+
+    pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.budgets.values()
+    }
+
+    pub fn set_budget(&mut self, key: Str, budget: Budget) {
+        self.budgets.insert(key, budget);
+    }
+
+    pub fn remove_budget(&mut self, key: &str) {
+        self.budgets.remove(key);
+    }
+
+    pub fn budget_keys(&self) -> impl Iterator<Item = &Str> {
+        self.budgets.keys()
+    }
+
+    /// Whether any placed pod wants to be near others, or away from them.
+    pub fn has_affinity(&self) -> bool {
+        self.pods_with_affinity > 0
     }
 
     pub fn node_count(&self) -> usize {
@@ -101,9 +201,9 @@ impl Cache {
 
     fn slot_mut(&mut self, name: &str) -> Option<&mut NodeInfo> {
         let slot = *self.by_name.get(name)?;
+        let generation = self.changed(slot);
         let info = self.slots[slot].as_mut().expect("the index names only slots that are taken");
-        self.generation += 1;
-        info.generation = self.generation;
+        info.generation = generation;
         Some(info)
     }
 
@@ -164,12 +264,11 @@ impl Cache {
         for pod in self.homeless.remove(&node.name).into_iter().flatten() {
             info.add_pod(pod);
         }
-        self.generation += 1;
-        info.generation = self.generation;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
+        info.generation = self.changed(slot);
         self.slots[slot] = Some(info);
         self.by_name.insert(node.name.clone(), slot);
         self.order_is_stale = true;
@@ -178,6 +277,7 @@ impl Cache {
     pub fn remove_node(&mut self, name: &str) -> Option<Arc<Node>> {
         let slot = self.by_name.remove(name)?;
         let info = self.slots[slot].take()?;
+        self.changed(slot);
         self.free.push(slot);
         self.order_is_stale = true;
         self.count_node(&info.node, false);
@@ -242,12 +342,14 @@ impl Cache {
             Some(info) => info.add_pod(pod.clone()),
             None => self.homeless.entry(node.clone()).or_default().push(pod.clone()),
         }
+        self.pods_with_affinity += usize::from(pod.affinity.is_some());
         self.pods.insert(pod.uid.clone(), Placement { pod, node, state });
         old
     }
 
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<Pod>> {
         let placement = self.pods.remove(uid)?;
+        self.pods_with_affinity -= usize::from(placement.pod.affinity.is_some());
         if let Some(info) = self.slot_mut(&placement.node) {
             info.remove_pod(uid);
         } else if let Some(pods) = self.homeless.get_mut(&placement.node) {

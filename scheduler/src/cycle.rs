@@ -6,7 +6,7 @@ use rand::Rng;
 
 use crate::cache::Cache;
 use crate::diagnosis::Diagnosis;
-use crate::framework::{CycleState, Point, PreFilter, Profile, Status};
+use crate::framework::{CycleState, Point, PreFilter, Profile, Remedy, Status};
 use crate::labels::Str;
 use crate::node::NodeInfo;
 use crate::pod::Pod;
@@ -34,7 +34,8 @@ pub struct Choice {
 #[derive(Debug)]
 pub enum Failure {
     NoNodes,
-    Unfit(Box<Diagnosis>),
+    /// With how it can be made to fit.
+    Unfit(Box<Diagnosis>, Remedy),
     Error(Status),
 }
 
@@ -65,7 +66,10 @@ impl Cycle<'_> {
         };
         *start = (*start + found.examined) % self.cache.node_count();
         let position = match found.positions[..] {
-            [] => return Err(Failure::Unfit(Box::new(diagnosis))),
+            [] => {
+                let remedy = self.post_filter(&state, pod, &mut diagnosis);
+                return Err(Failure::Unfit(Box::new(diagnosis), remedy));
+            }
             [only] => only,
             _ => scoring::best(self, &mut state, pod, &found.positions, rng),
         };
@@ -96,7 +100,7 @@ impl Cycle<'_> {
                 Err(status) if status.is_rejection() => {
                     diagnosis.rejected(name);
                     diagnosis.pre_filter_message = status.message();
-                    return Err(Failure::Unfit(Box::new(std::mem::take(diagnosis))));
+                    return Err(Failure::Unfit(Box::new(std::mem::take(diagnosis)), Remedy::Wait));
                 }
                 Err(status) => return Err(Failure::Error(status.by(name))),
             }
@@ -110,6 +114,12 @@ impl Cycle<'_> {
             }
         }
         Ok(only)
+    }
+
+    /// Asks whether the pod can be made to fit.
+    fn post_filter(&self, state: &CycleState, pod: &Pod, diagnosis: &mut Diagnosis) -> Remedy {
+        let mut plugins = self.profile.at(Point::PostFilter).iter().map(|enabled| &enabled.plugin);
+        plugins.find_map(|plugin| plugin.post_filter(self, state, pod, diagnosis)).unwrap_or_default()
     }
 
     /// The position of the node that the pod was promised, if it fits there.
@@ -177,7 +187,7 @@ impl Cycle<'_> {
     pub fn imagine(&self, state: &mut CycleState, pod: &Pod, other: &Pod, node: &NodeInfo, added: bool) {
         for enabled in self.profile.at(Point::PreFilter) {
             if state.skip_filter & enabled.bit == 0 {
-                enabled.plugin.imagine(state, pod, other, node, added);
+                enabled.plugin.imagine(state, pod, other, node, self.cache, added);
             }
         }
     }

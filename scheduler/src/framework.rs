@@ -7,11 +7,14 @@ pub mod state;
 pub mod status;
 pub mod waiting;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
 use crate::cache::Cache;
+use crate::cycle::Cycle;
+use crate::diagnosis::Diagnosis;
 use crate::labels::Str;
 use crate::node::NodeInfo;
 use crate::pod::Pod;
@@ -39,6 +42,18 @@ pub enum PreFilter {
 pub enum PreScore {
     Score,
     Skip,
+}
+
+/// What post-filter says.
+#[derive(Clone, Debug, Default)]
+pub enum Remedy {
+    /// There is none now; what the pod was promised stays.
+    #[default]
+    Wait,
+    /// There is none: what the pod was promised is void.
+    Hopeless,
+    /// On this node the pod fits when these are gone.
+    Preempt { node: Str, victims: Vec<Arc<Pod>> },
 }
 
 /// What permit says.
@@ -81,10 +96,30 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Takes a pod into account that is imagined on, or (`added` false) away from, `node`: nominated pods and preemption.
-    fn imagine(&self, _state: &mut CycleState, _pod: &Pod, _other: &Pod, _node: &NodeInfo, _added: bool) {}
+    fn imagine(
+        &self,
+        _state: &mut CycleState,
+        _pod: &Pod,
+        _other: &Pod,
+        _node: &NodeInfo,
+        _cache: &Cache,
+        _added: bool,
+    ) {
+    }
 
     fn filter(&self, _state: &CycleState, _pod: &Pod, _node: &NodeInfo) -> Status {
         Status::success()
+    }
+
+    /// Asked when no node fits; the first plugin that knows an answer counts. What it finds in the way is said in `diagnosis`.
+    fn post_filter(
+        &self,
+        _cycle: &Cycle<'_>,
+        _state: &CycleState,
+        _pod: &Pod,
+        _diagnosis: &mut Diagnosis,
+    ) -> Option<Remedy> {
+        None
     }
 
     fn pre_score(&self, _state: &mut CycleState, _pod: &Pod, _cache: &Cache, _feasible: &[usize]) -> PreScore {

@@ -4,6 +4,7 @@
 //! watches and the binding tasks report, between two scheduling cycles, so a cycle sees a cluster that stands still
 //! without copying it: the cache *is* the snapshot.
 
+pub mod affinity;
 pub mod cache;
 pub mod config;
 pub mod cycle;
@@ -21,4 +22,6 @@ pub mod resources;
 pub mod scheduler;
 pub mod selector;
 pub mod service;
+pub mod spread;
+pub mod tally;
 pub mod testing;

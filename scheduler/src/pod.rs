@@ -5,10 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;
 
+use crate::affinity::PodAffinity;
 use crate::labels::{Labels, Str, intern};
 use crate::node::{Effect, Taint};
 use crate::resources::{Requests, pod_requests};
 use crate::selector::{Requirement, Term};
+use crate::spread::SpreadConstraint;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pod {
@@ -38,6 +40,10 @@ pub struct Pod {
     /// One must match, if present.
     pub required_nodes: Option<Box<[Term]>>,
     pub preferred_nodes: Box<[(i64, Term)]>,
+    /// Which pods it wants to be near, and away from.
+    pub affinity: Option<Box<PodAffinity>>,
+    /// How its like are to be spread.
+    pub spread: Box<[SpreadConstraint]>,
     /// The condition PodScheduled as the API has it: (status, reason, message).
     pub scheduled_condition: Option<(Str, Str, Str)>,
 }
@@ -124,6 +130,13 @@ impl Pod {
                 .and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref())
                 .map(|terms| preferences(terms))
                 .unwrap_or_default(),
+            affinity: PodAffinity::new(spec, meta.namespace.as_deref()?).map(Box::new),
+            spread: spec
+                .topology_spread_constraints
+                .iter()
+                .flatten()
+                .map(|one| SpreadConstraint::new(one, meta.labels.as_ref()))
+                .collect(),
             scheduled_condition: status.and_then(scheduled_condition),
         })
     }

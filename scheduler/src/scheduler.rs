@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::cache::Cache;
+use crate::cache::{Budget, Cache};
 use crate::cycle::{Choice, Cycle, Failure};
-use crate::framework::{CycleState, Event, Permission, Point, Profile, Status};
-use crate::labels::Str;
+use crate::framework::{CycleState, Event, Permission, Point, Profile, Remedy, Status};
+use crate::labels::{Labels, Str};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::queue::{Nominated, Profiles, Queue, QueuedPod, Setback, Settings, Sizes};
@@ -35,6 +35,22 @@ pub enum Input {
         name: Str,
     },
     AllNodes(Vec<Arc<Node>>),
+    Namespace {
+        name: Str,
+        labels: Labels,
+    },
+    NamespaceGone {
+        name: Str,
+    },
+    AllNamespaces(Vec<(Str, Labels)>),
+    Budget {
+        key: Str,
+        budget: Budget,
+    },
+    BudgetGone {
+        key: Str,
+    },
+    AllBudgets(Vec<(Str, Budget)>),
     /// The binding of an assumed pod ended.
     BindingEnded {
         uid: Str,
@@ -70,6 +86,26 @@ pub struct Rejection {
     pub pod: Arc<Pod>,
     pub reason: &'static str,
     pub message: String,
+    pub promise: Promise,
+}
+
+/// What becomes of the promise of a node to a pod that was not placed.
+#[derive(Clone, Debug, Default)]
+pub enum Promise {
+    #[default]
+    Unchanged,
+    Withdrawn,
+    Made(MadeRoom),
+}
+
+/// How a place is made.
+#[derive(Clone, Debug)]
+pub struct MadeRoom {
+    pub node: Str,
+    /// Pods that are to be deleted.
+    pub victims: Vec<Arc<Pod>>,
+    /// Pods that the node was promised to before.
+    pub displaced: Vec<Arc<Pod>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -132,6 +168,20 @@ impl Scheduler {
             Input::Node(node) => self.set_node(node, now),
             Input::NodeGone { name } => drop(self.cache.remove_node(&name)),
             Input::AllNodes(nodes) => self.replace_nodes(nodes, now),
+            Input::Namespace { name, labels } => self.cache.set_namespace(name, labels),
+            Input::NamespaceGone { name } => self.cache.remove_namespace(&name),
+            Input::AllNamespaces(all) => {
+                let gone = missing(self.cache.namespace_names(), &all);
+                gone.iter().for_each(|name| self.cache.remove_namespace(name));
+                all.into_iter().for_each(|(name, labels)| self.cache.set_namespace(name, labels));
+            }
+            Input::Budget { key, budget } => self.cache.set_budget(key, budget),
+            Input::BudgetGone { key } => self.cache.remove_budget(&key),
+            Input::AllBudgets(all) => {
+                let gone = missing(self.cache.budget_keys(), &all);
+                gone.iter().for_each(|key| self.cache.remove_budget(key));
+                all.into_iter().for_each(|(key, budget)| self.cache.set_budget(key, budget));
+            }
             Input::BindingEnded { uid, result } => self.binding_ended(&uid, result, now),
         }
     }
@@ -196,10 +246,17 @@ impl Scheduler {
             self.queue.remove(&pod.uid);
             self.nominated.remove(&pod.uid);
         } else {
-            let promised = pod.nominated_node.clone();
+            let promised = self.promised(&pod);
             self.nominated.set(&pod, promised.as_ref());
             self.queue.set(pod, &self.profiles, now);
         }
+    }
+
+    /// The node that the pod is promised, which its object may not show yet.
+    fn promised(&self, pod: &Pod) -> Option<Str> {
+        let was_shown = self.queue.get(&pod.uid).is_some_and(|known| known.nominated_node.is_some());
+        let unshown = || self.nominated.node_of(&pod.uid).filter(|_| !was_shown).cloned();
+        pod.nominated_node.clone().or_else(unshown)
     }
 
     fn remove_pod(&mut self, uid: &str, now: Instant) {
@@ -279,10 +336,12 @@ impl Scheduler {
 
     fn fail(&mut self, queued: QueuedPod, failure: Failure, now: Instant) -> Outcome {
         let pod = queued.pod.clone();
+        let mut promise = Promise::Unchanged;
         let (reason, message, setback) = match failure {
             Failure::NoNodes => (UNSCHEDULABLE, NO_NODES.to_owned(), Setback::Rejected { by: profile_wide() }),
-            Failure::Unfit(diagnosis) => {
+            Failure::Unfit(diagnosis, remedy) => {
                 let message = diagnosis.message(self.cache.node_count());
+                promise = self.promise(&pod, remedy);
                 (UNSCHEDULABLE, message, Setback::Rejected { by: diagnosis.rejected_by })
             }
             Failure::Error(status) if status.is_rejection() => {
@@ -291,8 +350,30 @@ impl Scheduler {
             Failure::Error(status) => (SCHEDULER_ERROR, status.message(), Setback::Error),
         };
         self.queue.put_back(queued, setback, now);
-        Outcome::Failed(Rejection { pod, reason, message })
+        Outcome::Failed(Rejection { pod, reason, message, promise })
     }
+
+    /// The pod is promised the node that is being freed for it; less important ones that it was promised to look elsewhere.
+    fn promise(&mut self, pod: &Arc<Pod>, remedy: Remedy) -> Promise {
+        match remedy {
+            Remedy::Preempt { node, victims } => {
+                let displaced = self.nominated.take_below(&node, pod.priority);
+                self.nominated.set(pod, Some(&node));
+                Promise::Made(MadeRoom { node, victims, displaced })
+            }
+            Remedy::Hopeless if self.promised(pod).is_some() => {
+                self.nominated.remove(&pod.uid);
+                Promise::Withdrawn
+            }
+            Remedy::Hopeless | Remedy::Wait => Promise::Unchanged,
+        }
+    }
+}
+
+/// Those that are known and not in a list of all.
+fn missing<'a, T>(known: impl Iterator<Item = &'a Str>, all: &[(Str, T)]) -> Vec<Str> {
+    let listed: HashSet<&Str> = all.iter().map(|(name, _)| name).collect();
+    known.filter(|name| !listed.contains(name)).cloned().collect()
 }
 
 /// A cluster without nodes is as if NodeName had refused every one: the first node that comes is worth a try.

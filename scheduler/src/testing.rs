@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::pod::Pod;
 
 /// A pod in namespace `default` whose uid is its name.
+#[derive(Clone)]
 pub struct PodBuilder(Value);
 
 impl PodBuilder {

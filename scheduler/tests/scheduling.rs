@@ -11,6 +11,7 @@ use e2e::{ControlPlane, Options};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -56,8 +57,13 @@ impl Cluster {
     }
 
     async fn pod(&self, name: &str, spec: Value) -> Result<()> {
-        let container = json!({ "name": "c", "image": "pause" });
-        let mut pod = json!({ "metadata": { "name": name }, "spec": { "containers": [container] } });
+        self.labelled(name, name, spec).await
+    }
+
+    async fn labelled(&self, name: &str, app: &str, spec: Value) -> Result<()> {
+        let containers = json!([{ "name": "c", "image": "pause" }]);
+        let mut pod =
+            json!({ "metadata": { "name": name, "labels": { "app": app } }, "spec": { "containers": containers } });
         merge(&mut pod["spec"], &spec);
         self.pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
         Ok(())
@@ -118,13 +124,14 @@ async fn pods_go_where_they_fit_and_wait_for_a_node_that_does() -> Result<()> {
     cluster.node("small", json!({})).await?;
     assert_eq!(cluster.bound("early").await?, "small");
     cluster.pod("second", asking("1500m")).await?;
-    assert_eq!(cluster.refused("second").await?, "0/1 nodes are available: 1 Insufficient cpu.");
+    let refusal = cluster.refused("second").await?;
+    assert!(refusal.starts_with("0/1 nodes are available: 1 Insufficient cpu. preemption: "), "{refusal}");
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), "default");
     let told = watcher::Config::default().fields("involvedObject.name=second,reason=FailedScheduling");
     let mut told = watcher(events, told).default_backoff().applied_objects().boxed();
     let told = tokio::time::timeout(PATIENCE, told.try_next()).await.context("an event says so")??;
     let told = told.context("the watch goes on")?;
-    assert_eq!(told.message.as_deref(), Some("0/1 nodes are available: 1 Insufficient cpu."));
+    assert_eq!(told.message, Some(refusal));
     cluster.pod("third", asking("100m")).await?;
     assert_eq!(cluster.bound("third").await?, "small", "one that waits does not hold up the others");
     cluster.node("other", json!({})).await?;
@@ -143,7 +150,7 @@ async fn taints_affinity_ports_and_cordons_choose_nodes() -> Result<()> {
     cluster.node("tainted", json!({ "spec": { "taints": taint } })).await?;
     cluster.pod("plain", json!({})).await?;
     let refusal = cluster.refused("plain").await?;
-    assert_eq!(refusal, "0/1 nodes are available: 1 node(s) had untolerated taint(s).");
+    assert!(refusal.starts_with("0/1 nodes are available: 1 node(s) had untolerated taint(s)."), "{refusal}");
     let toleration = json!([{ "key": "dedicated", "operator": "Equal", "value": "db", "effect": "NoSchedule" }]);
     cluster.pod("tolerant", json!({ "tolerations": toleration })).await?;
     assert_eq!(cluster.bound("tolerant").await?, "tainted");
@@ -240,4 +247,84 @@ async fn a_scheduler_survives_a_restart_of_the_api_server() -> Result<()> {
     cluster.pod("after", json!({})).await?;
     assert_eq!(cluster.bound("after").await?, "n1");
     cluster.plane.scheduler()?.check()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_are_spread_and_kept_apart_and_together() -> Result<()> {
+    let cluster = Cluster::start(&[]).await?;
+    for (name, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        cluster.node(name, json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } })).await?;
+    }
+    let web = json!({ "matchLabels": { "app": "web" } });
+    let constraint = json!({ "topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": web });
+    let mut zones = Vec::new();
+    for name in ["web-0", "web-1", "web-2", "web-3"] {
+        cluster.labelled(name, "web", json!({ "topologySpreadConstraints": [constraint] })).await?;
+        zones.push(cluster.bound(name).await?[..1].to_owned());
+    }
+    zones.sort();
+    assert_eq!(zones, ["a", "a", "b", "b"]);
+
+    let near =
+        |app: &str, key: &str| json!([{ "labelSelector": { "matchLabels": { "app": app } }, "topologyKey": key }]);
+    let apart = json!({ "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": near("db", "kubernetes.io/hostname") } } });
+    let mut nodes = Vec::new();
+    for name in ["db-0", "db-1", "db-2"] {
+        cluster.labelled(name, "db", apart.clone()).await?;
+        nodes.push(cluster.bound(name).await?);
+    }
+    nodes.sort();
+    assert_eq!(nodes, ["a1", "a2", "b1"]);
+    cluster.labelled("db-3", "db", apart).await?;
+    let refusal = cluster.refused("db-3").await?;
+    assert!(
+        refusal.starts_with("0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules."),
+        "{refusal}"
+    );
+    let gone = cluster.bound("db-1").await?;
+    cluster.pods.delete("db-1", &DeleteParams::default().grace_period(0)).await?;
+    assert_eq!(cluster.bound("db-3").await?, gone, "the one that it was kept from is gone");
+
+    let together = json!({ "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": near("cache", "kubernetes.io/hostname") } } });
+    cluster.labelled("client", "client", together).await?;
+    let refusal = cluster.refused("client").await?;
+    assert!(refusal.starts_with("0/3 nodes are available: 3 node(s) didn't match pod affinity rules."), "{refusal}");
+    cluster.labelled("cache", "cache", json!({ "nodeSelector": { "kubernetes.io/hostname": "a2" } })).await?;
+    assert_eq!(cluster.bound("client").await?, "a2", "it comes with the one that it wants to be near");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_important_pod_takes_the_place_of_others() -> Result<()> {
+    let cluster = Cluster::start(&[]).await?;
+    let classes: Api<PriorityClass> = Api::all(cluster.client.clone());
+    for (name, value) in [("low", 10), ("high", 1000)] {
+        let class = json!({ "metadata": { "name": name }, "value": value });
+        classes.create(&PostParams::default(), &serde_json::from_value(class)?).await?;
+    }
+    cluster.node("n1", json!({})).await?;
+    let of = |class: &str, cpu: &str| {
+        let mut spec = asking(cpu);
+        spec["priorityClassName"] = json!(class);
+        spec
+    };
+    cluster.pod("plain", asking("500m")).await?;
+    cluster.bound("plain").await?;
+    cluster.pod("low", of("low", "1")).await?;
+    cluster.bound("low").await?;
+    cluster.pod("high", of("high", "1500m")).await?;
+
+    let victim = cluster.until("it has to go", "low", |pod| pod.metadata.deletion_timestamp.is_some()).await?;
+    let conditions = victim.status.and_then(|status| status.conditions).unwrap_or_default();
+    let target = conditions.iter().find(|one| one.type_ == "DisruptionTarget").context("it is said why it goes")?;
+    assert_eq!((target.status.as_str(), target.reason.as_deref()), ("True", Some("PreemptionByScheduler")));
+    let promised = |pod: &Pod| pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
+    cluster.until("it is promised the node", "high", |pod| promised(pod).as_deref() == Some("n1")).await?;
+    // What the important one was promised is not given to others, though it would fit beside the one that goes.
+    cluster.pod("late", of("low", "500m")).await?;
+    cluster.refused("late").await?;
+    cluster.pods.delete("low", &DeleteParams::default().grace_period(0)).await?;
+    assert_eq!(cluster.bound("high").await?, "n1");
+    assert!(cluster.pods.get("plain").await?.metadata.deletion_timestamp.is_none(), "no more go than must");
+    Ok(())
 }

@@ -127,8 +127,8 @@ impl Builder<'_> {
 
     fn instances(&self, profile: &str, client: Option<&Client>) -> Result<Instances, Error> {
         use crate::plugins::{
-            image_locality, node_name, node_ports, node_unschedulable, priority_sort, scheduling_gates,
-            taint_toleration,
+            default_preemption, image_locality, inter_pod_affinity, node_name, node_ports, node_unschedulable,
+            pod_topology_spread, priority_sort, scheduling_gates, taint_toleration,
         };
         for config in &self.profile.plugin_config {
             let known = plugins::DEFAULTS.iter().any(|(name, _)| *name == config.name);
@@ -139,6 +139,9 @@ impl Builder<'_> {
         let fit = fit::Fit::new(self.args(profile, fit::NAME)?).map_err(|e| args_error(profile, fit::NAME, e))?;
         let balanced = balanced_allocation::BalancedAllocation::new(&self.args(profile, balanced_allocation::NAME)?)
             .map_err(|e| args_error(profile, balanced_allocation::NAME, e))?;
+        let spread = pod_topology_spread::PodTopologySpread::new(&self.args(profile, pod_topology_spread::NAME)?)
+            .map_err(|e| args_error(profile, pod_topology_spread::NAME, e))?;
+        let affinity = inter_pod_affinity::InterPodAffinity::new(self.args(profile, inter_pod_affinity::NAME)?);
         let mut list: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(priority_sort::PrioritySort),
             Arc::new(scheduling_gates::SchedulingGates),
@@ -148,6 +151,9 @@ impl Builder<'_> {
             Arc::new(node_affinity::NodeAffinity::new(&self.args(profile, node_affinity::NAME)?)),
             Arc::new(node_ports::NodePorts),
             Arc::new(fit),
+            Arc::new(spread),
+            Arc::new(affinity),
+            Arc::new(default_preemption::DefaultPreemption::new(self.args(profile, default_preemption::NAME)?)),
             Arc::new(balanced),
             Arc::new(image_locality::ImageLocality),
         ];

@@ -18,6 +18,8 @@ fn the_default_profile_has_kubernetes_plugins_and_weights() {
             ("TaintToleration", 3),
             ("NodeAffinity", 2),
             ("NodeResourcesFit", 1),
+            ("PodTopologySpread", 2),
+            ("InterPodAffinity", 2),
             ("NodeResourcesBalancedAllocation", 1),
             ("ImageLocality", 1)
         ]
@@ -53,7 +55,13 @@ fn plugins_are_disabled_enabled_and_weighted_by_point() {
     let profiles = config.profiles(None).unwrap();
     assert_eq!(
         names(&profiles, "packing", Point::Score),
-        [("TaintToleration", 7), ("NodeResourcesBalancedAllocation", 1), ("NodeResourcesFit", 5)]
+        [
+            ("TaintToleration", 7),
+            ("PodTopologySpread", 2),
+            ("InterPodAffinity", 2),
+            ("NodeResourcesBalancedAllocation", 1),
+            ("NodeResourcesFit", 5)
+        ]
     );
     assert!(names(&profiles, "packing", Point::Filter).iter().any(|(name, _)| *name == "NodeAffinity"));
     assert!(names(&profiles, "plain", Point::Score).is_empty());

@@ -29,7 +29,10 @@ impl Fixture {
         };
         match cycle.choose(pod, &mut self.start, &mut SmallRng::seed_from_u64(1)) {
             Ok(choice) => Ok(choice.node.to_string()),
-            Err(Failure::Unfit(diagnosis)) => Err(diagnosis.message(self.cache.node_count())),
+            Err(Failure::Unfit(mut diagnosis, _)) => {
+                diagnosis.post_filter_message.clear();
+                Err(diagnosis.message(self.cache.node_count()))
+            }
             Err(other) => Err(format!("{other:?}")),
         }
     }

@@ -38,6 +38,14 @@ impl Nominated {
         pods.into_iter().flatten().filter(|other| other.priority >= pod.priority && other.uid != pod.uid)
     }
 
+    /// Takes the promise of a node back from pods of lower priority; gives them.
+    pub fn take_below(&mut self, node: &str, priority: i32) -> Vec<Arc<Pod>> {
+        let below: Vec<Arc<Pod>> =
+            self.by_node.get(node).into_iter().flatten().filter(|pod| pod.priority < priority).cloned().collect();
+        below.iter().for_each(|pod| self.remove(&pod.uid));
+        below
+    }
+
     pub fn node_of(&self, uid: &str) -> Option<&Str> {
         self.node_of.get(uid)
     }

@@ -17,7 +17,8 @@ fn assigned(outcome: Option<Outcome>) -> Option<(String, String)> {
 
 fn failed(outcome: Option<Outcome>) -> Option<String> {
     match outcome {
-        Some(Outcome::Failed(r)) => Some(r.message),
+        // What is said of preemption is the plugin's to test.
+        Some(Outcome::Failed(r)) => Some(r.message.split(" preemption:").next().unwrap_or_default().to_owned()),
         _ => None,
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use component_base::client::is_not_found;
+use component_base::client::{is_conflict, is_not_found};
 use component_base::events::{EventType, Recorder};
 use component_base::runner::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -20,10 +20,10 @@ use crate::labels::Str;
 use crate::metrics::{Attempt, Metrics};
 use crate::pod::Pod;
 use crate::queue::{Profiles, Setback};
-use crate::scheduler::{Assignment, Input, Outcome, Rejection, unreserve};
+use crate::scheduler::{Assignment, Input, MadeRoom, Outcome, Promise, Rejection, unreserve};
 
-/// Decisions that talk to the API at a time, each on a connection of its own; more wait their turn.
-const MAX_IN_FLIGHT: usize = 32;
+/// Decisions that talk to the API at a time; more wait their turn.
+const MAX_IN_FLIGHT: usize = 256;
 
 #[derive(Clone)]
 pub struct Effects {
@@ -115,26 +115,69 @@ impl Effects {
         tracing::warn!(pod = assignment.pod.key(), node = &*assignment.node, reason = status.message(), "not bound");
         let rejected = status.is_rejection();
         let reason = if rejected { crate::scheduler::UNSCHEDULABLE } else { crate::scheduler::SCHEDULER_ERROR };
-        let rejection = Rejection { pod: assignment.pod.clone(), reason, message: status.message() };
+        let pod = assignment.pod.clone();
+        let rejection = Rejection { pod, reason, message: status.message(), promise: Promise::Unchanged };
         self.clone().report(rejection).await;
         if rejected { Setback::Rejected { by: vec![status.plugin] } } else { Setback::Error }
     }
 
     /// Says in the pod's condition and in an event why it was not placed.
     async fn report(self, rejection: Rejection) {
-        let Rejection { pod, reason, message } = rejection;
+        let Rejection { pod, reason, message, promise } = rejection;
         self.record(&pod, EventType::Warning, "FailedScheduling", "Scheduling", message.clone());
         let wanted = ("False", reason, message.as_str());
-        if pod.scheduled_condition.as_ref().is_some_and(|(s, r, m)| (&**s, &**r, &**m) == wanted) {
+        let is_said = pod.scheduled_condition.as_ref().is_some_and(|(s, r, m)| (&**s, &**r, &**m) == wanted);
+        if is_said && matches!(promise, Promise::Unchanged) {
             return;
         }
         let Ok(_permit) = self.permits.acquire().await else { return };
+        let mut patch = condition(&pod, reason, &message);
+        match &promise {
+            Promise::Unchanged => {}
+            Promise::Withdrawn => patch["status"]["nominatedNodeName"] = json!(null),
+            Promise::Made(made_room) => {
+                self.make_room(&pod, made_room).await;
+                patch["status"]["nominatedNodeName"] = json!(&*made_room.node);
+            }
+        }
+        self.patch_status(&pod, patch).await;
+    }
+
+    async fn patch_status(&self, pod: &Pod, patch: serde_json::Value) {
         let pods: Api<api::Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
-        let patch = Patch::Strategic(condition(&pod, reason, &message));
-        match pods.patch_status(&pod.name, &PatchParams::default(), &patch).await {
+        match pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(_) => {}
             Err(error) if is_not_found(&error) => {}
-            Err(error) => tracing::warn!(pod = pod.key(), error = chain(&error), "the pod's condition was not written"),
+            Err(error) => tracing::warn!(pod = pod.key(), error = chain(&error), "the pod's status was not written"),
+        }
+    }
+
+    /// Deletes the pods that make room for another, and says so.
+    async fn make_room(&self, pod: &Pod, made_room: &MadeRoom) {
+        for displaced in &made_room.displaced {
+            let meta = json!({"uid": &*displaced.uid});
+            self.patch_status(displaced, json!({"metadata": meta, "status": {"nominatedNodeName": null}})).await;
+        }
+        for victim in &made_room.victims {
+            let target = json!({
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "message": format!("{}: preempting to accommodate a higher priority pod", victim.scheduler_name),
+                "lastTransitionTime": now(),
+            });
+            let meta = json!({"uid": &*victim.uid});
+            self.patch_status(victim, json!({"metadata": meta, "status": {"conditions": [target]}})).await;
+            let pods: Api<api::Pod> = Api::namespaced(self.client.clone(), &victim.namespace);
+            let preconditions = Preconditions { uid: Some(victim.uid.to_string()), resource_version: None };
+            match pods.delete(&victim.name, &DeleteParams::default().preconditions(preconditions)).await {
+                Ok(_) => {
+                    let note = format!("Preempted by pod {} on node {}", pod.uid, made_room.node);
+                    self.record(victim, EventType::Normal, "Preempted", "Preempting", note);
+                }
+                Err(error) if is_not_found(&error) || is_conflict(&error) => {}
+                Err(error) => tracing::warn!(pod = victim.key(), error = chain(&error), "the pod was not preempted"),
+            }
         }
     }
 
@@ -161,12 +204,16 @@ fn reference(pod: &Pod) -> api::ObjectReference {
     }
 }
 
+fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The patch that sets the condition PodScheduled to False; the uid keeps it from a later pod of the same name.
 fn condition(pod: &Pod, reason: &str, message: &str) -> serde_json::Value {
     let mut condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message});
     let was_false = pod.scheduled_condition.as_ref().is_some_and(|(status, _, _)| &**status == "False");
     if !was_false {
-        condition["lastTransitionTime"] = json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        condition["lastTransitionTime"] = json!(now());
     }
     json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": [condition]}})
 }
