@@ -77,6 +77,11 @@ pub fn parse_key(text: &str) -> Result<PrivateKey, Error> {
     Ok(rcgen::KeyPair::from_pem(&pem::encode(&key))?)
 }
 
+/// The public half of a key, as the DER of its SubjectPublicKeyInfo.
+pub fn public_key_der(key: &PrivateKey) -> Vec<u8> {
+    rcgen::PublicKeyData::subject_public_key_info(key)
+}
+
 /// Whom a certificate names: user and groups for clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {

@@ -88,6 +88,9 @@ pub struct Controllers {
     /// Services whose endpoint slices are synced at a time
     #[arg(long, default_value_t = 5)]
     pub concurrent_service_endpoint_syncs: usize,
+    /// Resource quotas that are synced at a time
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
     /// Namespaces that are synced at a time
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use component_base::client::{is_already_exists, is_namespace_terminating, is_not_found};
-use component_base::informer::{Key, Selector, Store};
+use component_base::informer::{Key, Store};
 use component_base::queue::WorkQueue;
 use component_base::runner::{Controller, Error, Requeue};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -10,26 +10,27 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 use crate::context::Context;
+use crate::serviceaccount_token::Account;
 
 const NAME: &str = "default";
 
 struct ServiceAccounts {
     client: Client,
     namespaces: Store<Namespace>,
-    accounts: Store<ServiceAccount>,
+    accounts: Store<Account>,
 }
 
 /// Runs the controller.
 pub async fn start(ctx: Context) -> Result<(), Error> {
     let client = ctx.client("service-account-controller").await?;
     let namespaces = ctx.informers.get::<Namespace>();
-    let accounts = ctx.informers.get_with::<ServiceAccount>(Selector::fields(format!("metadata.name={NAME}")));
+    let accounts = ctx.informers.get::<Account>();
     let queue = WorkQueue::new();
     let keys = queue.clone();
     namespaces.on_change(move |change| keys.add(Key::cluster(change.key().name)));
     let keys = queue.clone();
     accounts.on_change(move |change| {
-        if change.is_deleted() {
+        if change.is_deleted() && change.key().name == NAME {
             keys.add(Key::cluster(change.key().namespace));
         }
     });

@@ -95,7 +95,8 @@ impl Fleet {
     /// Says of a pod whether it is ready, as its node would. For pods of [`BROKEN_IMAGE`], of which the nodes themselves say nothing.
     pub async fn set_ready(&self, pod: &Pod, is_ready: bool) -> Result<()> {
         let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
-        let ip = self.shared.address_of(pod);
+        // The address that it was given before, which what the caller holds need not show.
+        let ip = self.shared.address_of(&api.get(&pod.name_any()).await?);
         patch_status(&api, &pod.name_any(), running(&ip, is_ready)).await?;
         Ok(())
     }

@@ -5,5 +5,6 @@ mod fleet;
 
 mod batch;
 mod objects;
+mod policy;
 mod stateful;
 mod workloads;
