@@ -4,6 +4,7 @@
 mod bare;
 mod load;
 mod pods;
+mod scale;
 mod usage;
 
 use std::{
@@ -35,6 +36,15 @@ struct Options {
     /// Objects of the start with many objects
     #[arg(long, default_value_t = 50_000)]
     objects: u64,
+    /// Instead, pods that are created and bound, and a Deployment of thousands
+    #[arg(long)]
+    scale: bool,
+    /// Pods that are bound
+    #[arg(long, default_value_t = 5_000)]
+    bound: u64,
+    /// Pods of the Deployment
+    #[arg(long, default_value_t = 10_000)]
+    replicas: u64,
     /// Instead, the rows of a cluster that `hack/cluster up --dir DIR` made
     #[arg(long, value_name = "DIR")]
     cluster: Option<std::path::PathBuf>,
@@ -59,6 +69,9 @@ async fn main() -> Result<()> {
     println!("|---|---|---|---|---|");
     if let Some(dir) = &options.cluster {
         return pods::run(dir, &options.deployments).await;
+    }
+    if options.scale {
+        return scale::run(options.bound, options.replicas).await;
     }
     let start = Instant::now();
     let mut plane = ControlPlane::start().await?;
