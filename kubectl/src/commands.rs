@@ -25,6 +25,7 @@ mod pods;
 mod processes;
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::options::{Cli, Command};
 use crate::session::Session;
 use crate::streams::Streams;
@@ -51,10 +52,10 @@ pub async fn run(cli: Cli, streams: &mut Streams, warnings: Warnings) -> Result<
         Command::Rollout(options) => rollout::run(options, session, streams).await,
         Command::Scale(options) => scale::run(options, session, streams).await,
         Command::Describe(options) => describe::run(options, session, streams).await,
-        Command::Logs(options) => logs::run(options, session, streams).await,
+        Command::Logs(options) => interrupt::until(logs::run(options, session, streams)).await,
         Command::Attach(options) => attach::run(options, session, streams).await,
         Command::Exec(options) => exec::run(options, session, streams).await,
-        Command::PortForward(options) => port_forward::run(options, session, streams).await,
+        Command::PortForward(options) => interrupt::ends(port_forward::run(options, session, streams)).await,
         Command::Apply(options) => apply::run(options, session, streams).await,
         Command::Wait(options) => wait::run(options, session, streams).await,
         Command::Label(options) => label::run(options, session, streams).await,

@@ -67,7 +67,7 @@ pub const FILES: &[(&str, &str)] = &[
 pub fn looks(words: &[String]) -> bool {
     let mut words = words.iter().map(String::as_str);
     match words.next() {
-        Some("get" | "describe" | "version" | "api-resources" | "wait" | "explain") => true,
+        Some("get" | "describe" | "version" | "api-resources" | "wait" | "explain" | "logs") => true,
         Some("rollout") => matches!(words.next(), Some("status" | "history")),
         _ => false,
     }
@@ -720,6 +720,16 @@ pub const WATCHING: &[Watching] = &[
 
 /// An object is made, changed, and deleted.
 const COMING_AND_GOING: &[&str] = &["create cm w", "label cm w a=b", "delete cm w"];
+
+/// The original prints the logs of several containers in any order.
+pub fn in_order(line: &str, mut outcome: Outcome) -> Outcome {
+    if line.starts_with("logs") && line.contains("--all-containers") {
+        let mut lines: Vec<&str> = outcome.out.split_inclusive('\n').collect();
+        lines.sort_unstable();
+        outcome.out = lines.concat();
+    }
+    outcome
+}
 
 /// What the present version says where an older one says something else, and what is no part of what is compared.
 pub fn of_today(line: &str, version: &str, outcome: Outcome) -> Outcome {

@@ -11,7 +11,7 @@ use super::recorded::Recorded;
 use super::world::{Kubectl, Outcome, Pair, words};
 
 /// How long a line may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command that goes on, and what happens meanwhile.
 pub struct Watching {

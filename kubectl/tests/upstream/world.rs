@@ -10,6 +10,7 @@ use apimachinery::codec::yaml;
 use e2e::ControlPlane;
 use e2e::control_plane::binary;
 use kube::Client;
+use regex::Regex;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -17,7 +18,7 @@ use super::cases;
 
 const OBJECTS: &str = include_str!("objects.yaml");
 /// How long one command may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The exit code of a command that took longer.
 pub const LATE: i32 = 124;
 
@@ -39,10 +40,10 @@ pub struct World {
     ours: Program,
     /// The original and its version, where it is new enough to be compared with.
     original: Option<(Program, String)>,
-    client: Client,
+    pub client: Client,
     runtime: Handle,
     // The last to go.
-    plane: ControlPlane,
+    pub plane: ControlPlane,
 }
 
 impl World {
@@ -90,7 +91,9 @@ impl World {
 
     /// A kubectl in a namespace, which is made where it is not there, with a kubeconfig and files of its own.
     fn kubectl(&self, program: &Program, namespace: &str) -> Result<Kubectl> {
-        tokio::task::block_in_place(|| self.runtime.block_on(make_namespace(&self.client, namespace)))?;
+        if namespace != "default" {
+            tokio::task::block_in_place(|| self.runtime.block_on(make_namespace(&self.client, namespace)))?;
+        }
         let files = program.home.join(namespace);
         std::fs::create_dir_all(&files)?;
         let text = std::fs::read_to_string(self.plane.kubeconfig())?;
@@ -102,7 +105,8 @@ impl World {
             std::fs::write(files.join(name), text.replace("NAMESPACE", namespace))?;
         }
         let (path, home) = (program.path.clone(), program.home.clone());
-        Ok(Kubectl { program: path, home, files, kubeconfig: own, namespace: namespace.to_owned() })
+        let (namespace, identifier) = (namespace.to_owned(), Regex::new(r"\b[0-9a-f]{64}\b")?);
+        Ok(Kubectl { program: path, home, files, kubeconfig: own, namespace, identifier })
     }
 }
 
@@ -147,6 +151,8 @@ pub struct Kubectl {
     files: PathBuf,
     kubeconfig: PathBuf,
     namespace: String,
+    /// What the runtime gives each container and each command in one.
+    identifier: Regex,
 }
 
 impl Kubectl {
@@ -186,6 +192,7 @@ impl Kubectl {
 
     /// A text without what differs between the two kubectls.
     pub fn without_own(&self, text: &str) -> String {
+        let text = self.identifier.replace_all(text, "IDENTIFIER");
         let text = text.replace(&self.kubeconfig.display().to_string(), "KUBECONFIG");
         if self.namespace == "default" { text } else { text.replace(&self.namespace, "NAMESPACE") }
     }
@@ -243,9 +250,6 @@ async fn fill(client: &Client) -> Result<()> {
 
 /// A namespace with the service account that pods in it need.
 async fn make_namespace(client: &Client, name: &str) -> Result<()> {
-    if name == "default" {
-        return Ok(());
-    }
     put(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
     let account = json!({"name": "default", "namespace": name});
     put(client, &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})).await?;
@@ -266,7 +270,7 @@ fn fill_uids(object: &mut Value, made: &[Value]) -> Result<()> {
 }
 
 /// Makes an object, and then its status.
-async fn put(client: &Client, object: &Value) -> Result<Value> {
+pub async fn put(client: &Client, object: &Value) -> Result<Value> {
     let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
     let (version, kind) = (text("apiVersion"), text("kind"));
     let (group, plain) = version.split_once('/').unwrap_or(("", &version));
