@@ -53,6 +53,9 @@ pub fn tail(path: &Path, lines: usize, bytes: usize) -> std::io::Result<String> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -72,5 +75,33 @@ mod tests {
         std::fs::write(file.path(), "t stdout F one\nt stdout P tw\nt stdout F o\nt stdout F three\n").unwrap();
         assert_eq!(tail(file.path(), 2, 100).unwrap(), "two\nthree\n");
         assert_eq!(tail(file.path(), 9, 4).unwrap(), "ree\n");
+    }
+
+    proptest! {
+        #[test]
+        fn the_tail_is_the_last_lines_in_however_many_pieces_they_came(
+            lines in vec(vec("[a-z ]{0,8}", 1..4), 0..8),
+            count in 0..10_usize,
+        ) {
+            let record = |piece: &str, last: bool| format!("t stdout {} {piece}\n", if last { "F" } else { "P" });
+            let of = |line: &Vec<String>| -> String {
+                line.iter().enumerate().map(|(index, piece)| record(piece, index + 1 == line.len())).collect()
+            };
+            let content: String = lines.iter().map(of).collect();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), content).unwrap();
+            let expected: String =
+                lines.iter().skip(lines.len().saturating_sub(count)).map(|line| line.concat() + "\n").collect();
+            prop_assert_eq!(tail(file.path(), count, 1000).unwrap(), expected);
+        }
+
+        #[test]
+        fn a_log_may_hold_any_bytes(content in vec(any::<u8>(), 0..200), count in 0..10_usize) {
+            let offset = reader::tail_offset(&content, count);
+            prop_assert!(offset == 0 || content[offset - 1] == b'\n' || offset == content.len());
+            for line in content.split(|byte| *byte == b'\n') {
+                prop_assert!(parse(line).is_none_or(|record| line.ends_with(record.text)));
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use e2e::Options;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::Api;
-use kube::api::{LogParams, PostParams};
+use kube::api::{DeleteParams, LogParams, PostParams};
 use node::ADDRESS;
 use serde_json::{Value, json};
 use servers::Http;
@@ -87,12 +87,12 @@ fn a_node_tells_what_it_is_and_that_it_lives() {
             (&first["spec"]["holderIdentity"], &first["spec"]["leaseDurationSeconds"]),
             (&json!("n1"), &json!(4))
         );
-        let owner = &first["metadata"]["ownerReferences"][0];
-        assert_eq!((&owner["kind"], &owner["uid"]), (&json!("Node"), &node["metadata"]["uid"]));
-        eventually("the lease is renewed", async || {
+        let again = eventually("the lease is renewed", async || {
             lease(&cluster).await.filter(|lease| lease["spec"]["renewTime"] != first["spec"]["renewTime"])
-        })
-        .await;
+        });
+        let again = again.await;
+        let owner = &again["metadata"]["ownerReferences"][0];
+        assert_eq!((&owner["kind"], &owner["uid"]), (&json!("Node"), &node["metadata"]["uid"]));
 
         // Without a network for pods it is not ready, and says why.
         let network = cluster.node.path("cni/10-t.conflist");
@@ -104,7 +104,18 @@ fn a_node_tells_what_it_is_and_that_it_lives() {
         assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("KubeletNotReady")));
         assert!(ready["message"].as_str().unwrap().contains("NetworkReady=false"), "{ready}");
         fs::write(&network, configuration).unwrap();
-        eventually("the node is ready again", async || node_object(&cluster).await.filter(is_ready)).await;
+        let node = eventually("the node is ready again", async || node_object(&cluster).await.filter(is_ready)).await;
+
+        // Who deletes it wants it gone: it comes back when its kubelet starts again, and not before.
+        let mut cluster = cluster;
+        let nodes: Api<NodeObject> = Api::all(cluster.client.clone());
+        nodes.delete("n1", &DeleteParams::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(node_object(&cluster).await, None);
+        cluster.node.stop_kubelet();
+        cluster.node.start_kubelet();
+        let other = eventually("the node is back", async || node_object(&cluster).await.filter(is_ready)).await;
+        assert_ne!(other["metadata"]["uid"], node["metadata"]["uid"]);
     });
 }
 

@@ -55,6 +55,10 @@ async fn renew(
     let now = Some(MicroTime(Timestamp::now()));
     match current {
         Some(mut lease) => {
+            // The first one may be made before the node is registered.
+            if lease.metadata.owner_references.as_ref().is_none_or(Vec::is_empty) {
+                lease.metadata.owner_references = owner(agent, client).await?;
+            }
             let spec = lease.spec.get_or_insert_default();
             spec.renew_time = now;
             spec.holder_identity = Some(agent.node_name.clone());

@@ -28,6 +28,8 @@ struct Registrar {
     nodes: Api<Node>,
     machine: Machine,
     info: NodeSystemInfo,
+    /// Once registered, a node that is deleted stays so until its kubelet starts again: someone wanted it gone.
+    registered: bool,
     reported: Option<(NodeStatus, Timestamp)>,
     pod_cidr: Option<String>,
 }
@@ -36,7 +38,7 @@ struct Registrar {
 pub async fn run(agent: Arc<Agent>, client: Client, machine: Machine, runtime_version: String, shutdown: Shutdown) {
     let info = facts::system_info(&runtime_version);
     let nodes = Api::all(client);
-    let mut registrar = Registrar { agent, nodes, machine, info, reported: None, pod_cidr: None };
+    let mut registrar = Registrar { agent, nodes, machine, info, registered: false, reported: None, pod_cidr: None };
     let mut changes = registrar.agent.node.as_ref().map(Informer::subscribe);
     let mut changed = async || match &mut changes {
         Some(changes) => changes.next().await,
@@ -52,6 +54,9 @@ pub async fn run(agent: Arc<Agent>, client: Client, machine: Machine, runtime_ve
             change = changed() => {
                 if let Some(node) = change.and_then(|change| change.new) {
                     registrar.follow_cidr(&node).await;
+                    if registrar.reported.is_none() {
+                        until = Instant::now();
+                    }
                 }
                 continue;
             }
@@ -62,7 +67,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, machine: Machine, runtime_ve
             Ok(false) => UNREADY_PERIOD,
             Err(error) => {
                 tracing::warn!(%error, "the node's status cannot be written");
-                RETRY
+                if is_not_found(&error) { registrar.agent.config.node_status_update_frequency.0 } else { RETRY }
             }
         };
         until = Instant::now() + wait;
@@ -91,8 +96,9 @@ impl Registrar {
         if let Ok(runtime) = &runtime {
             self.agent.strict_groups.store(status::strict_groups(runtime), Ordering::Relaxed);
         }
-        if self.reported.is_none() {
+        if !self.registered {
             self.register(&problems).await?;
+            self.registered = true;
         }
         let images = match self.agent.runtime.images().await {
             Ok(images) => status::images(images, self.agent.config.node_status_max_images),
@@ -163,7 +169,6 @@ impl Registrar {
                 let body = json!({ "metadata": { "labels": labels } });
                 self.nodes.patch(&name, &PatchParams::default(), &Patch::Merge(body)).await?;
             }
-            self.reported = None;
             return Ok(());
         }
         if !self.agent.config.register_node {
