@@ -221,12 +221,13 @@ fn track(
         owner.lose(&change.removed);
         true
     });
-    if let Some(change) = changes.of(writer.api_version) {
-        let mut taken = change.set.difference(&change.removed);
+    if let Some(change) = changes.take(writer.api_version) {
+        let mut taken = change.set;
+        taken.subtract(&change.removed);
         taken.subtract(entries::identity());
         if !taken.is_empty() {
             let owner = managers.entry(key).or_insert_with(|| Owner::new(Set::default(), writer.api_version, None));
-            owner.gain(&taken);
+            owner.gain(taken);
             owner.time = Some(writer.now.to_owned());
         }
     }
@@ -294,14 +295,14 @@ fn prune(versions: &dyn Versions, merged: Value, managers: &Managers, last: &Own
     let mut owned: BTreeMap<(bool, &str), Set> = BTreeMap::new();
     for owner in managers.values() {
         let set = owned.entry((owner.api_version != then, &owner.api_version)).or_default();
-        *set = std::mem::take(set).union(&owner.set);
+        *set = std::mem::take(set).union(owner.set.clone());
     }
     for ((_, version), set) in &owned {
         let Some(shape) = versions.ty(version).map(Shape::Object) else { continue };
         let named = |set: &Set| walk::with_named_fields(shape, set);
         let whole = convert(&merged, writer.api_version, version);
         let left = convert(&pruned, then, version);
-        let kept = named(&walk::fields_of(shape, &left)).union(&named(set));
+        let kept = named(&walk::fields_of(shape, &left)).union(named(set));
         let gone = named(&walk::fields_of(shape, &whole)).difference(&kept);
         pruned = convert(&walk::remove(shape, whole, &gone), version, then);
     }

@@ -1,19 +1,105 @@
-//! Bodies of answers: whole, a list streamed in pieces, or a stream without an end.
+//! Bodies of answers: whole, a list from slices of its objects, or a stream without an end.
 
+use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use apiserver_storage::Object;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-/// The size of the pieces that a list is sent in. Each piece is one write to the socket.
-const PIECE: usize = 128 * 1024;
+/// The size of the pieces that a list is sent in, in bytes.
+const PIECE: usize = 256 * 1024;
+/// Slices that are shorter are copied together: each slice costs the layers below about as much as copying this many bytes.
+const SHORT: usize = 2048;
+
+/// Some bytes of an answer, shared with where they come from.
+#[derive(Clone)]
+pub enum Slice {
+    Bytes(Bytes),
+    /// An object's JSON.
+    Json(Arc<Object>),
+    /// An object's JSON after a comma.
+    JsonItem(Arc<Object>),
+    /// An object's protobuf message after its tag and length.
+    ProtobufItem(Arc<Object>),
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Slice::Bytes(bytes) => bytes,
+            Slice::Json(object) => object.json(),
+            Slice::JsonItem(object) => object.json_item(),
+            Slice::ProtobufItem(object) => object.protobuf_item(),
+        }
+    }
+}
+
+/// What is sent at once: slices in a row.
+#[derive(Default)]
+pub struct Piece {
+    slices: VecDeque<Slice>,
+    /// How much of the first slice is sent already.
+    sent: usize,
+    remaining: usize,
+}
+
+impl Piece {
+    fn push(&mut self, slice: Slice) {
+        let length = slice.as_ref().len();
+        if length > 0 {
+            self.remaining += length;
+            self.slices.push_back(slice);
+        }
+    }
+}
+
+impl From<Slice> for Piece {
+    fn from(slice: Slice) -> Self {
+        let mut piece = Piece::default();
+        piece.push(slice);
+        piece
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.slices.front().map_or(&[], |slice| &slice.as_ref()[self.sent..])
+    }
+
+    fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (place, slice) in out.iter_mut().zip(&self.slices) {
+            let skipped = if filled == 0 { self.sent } else { 0 };
+            *place = IoSlice::new(&slice.as_ref()[skipped..]);
+            filled += 1;
+        }
+        filled
+    }
+
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining, "{count} of {} bytes", self.remaining);
+        self.remaining -= count;
+        self.sent += count;
+        while let Some(length) = self.slices.front().map(|slice| slice.as_ref().len()).filter(|l| *l <= self.sent) {
+            self.sent -= length;
+            self.slices.pop_front();
+        }
+    }
+}
 
 /// The body of an answer.
 pub enum Body {
-    Full(Option<Bytes>),
+    Full(Option<Slice>),
     List(Box<ListBody>),
     Stream(BoxStream<'static, Result<Bytes, std::io::Error>>),
 }
@@ -24,7 +110,7 @@ impl Body {
     }
 
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Body::Full(Some(bytes.into()))
+        Slice::Bytes(bytes.into()).into()
     }
 
     pub fn stream(stream: impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static) -> Self {
@@ -32,112 +118,83 @@ impl Body {
     }
 }
 
-/// A list: a header, the items' bytes with separators, and a footer. Holds pointers to the items, not a copy of them.
+impl From<Slice> for Body {
+    fn from(slice: Slice) -> Self {
+        Body::Full(Some(slice))
+    }
+}
+
+/// A list: a header, the items, each after what separates it from the one before, and a footer.
 pub struct ListBody {
     head: Bytes,
-    items: std::vec::IntoIter<Bytes>,
+    items: std::vec::IntoIter<Slice>,
     tail: Bytes,
-    separators: Separators,
-    first: bool,
+    /// How much the first item has before it that only the following ones need.
+    skip: usize,
     remaining: u64,
 }
 
-/// What stands between the items of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Separators {
-    /// A comma between two items.
-    Json,
-    /// The tag of the repeated field 2 and the item's length before each item.
-    Protobuf,
-}
-
-/// The tag of field 2 with length-delimited content: `items` of every list message.
-const ITEMS_TAG: u8 = 0x12;
-
-/// How many bytes a varint takes.
-pub fn varint_len(value: usize) -> usize {
-    let bits = usize::BITS - (value | 1).leading_zeros();
-    bits.div_ceil(7) as usize
-}
-
-/// Writes a varint.
-pub fn put_varint(out: &mut impl BufMut, mut value: usize) {
-    while value >= 0x80 {
-        out.put_u8((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
 impl ListBody {
-    pub fn new(head: Bytes, items: Vec<Bytes>, tail: Bytes, separators: Separators) -> Self {
-        let between = Self::length(&items, separators) as u64;
-        let remaining = head.len() as u64 + between + tail.len() as u64;
-        ListBody { head, items: items.into_iter(), tail, separators, first: true, remaining }
+    /// `skip`: how many bytes of the first item are left out.
+    pub fn new(head: Bytes, items: Vec<Slice>, tail: Bytes, skip: usize) -> Self {
+        let skip = if items.is_empty() { 0 } else { skip };
+        let remaining = (head.len() + Self::length(&items) - skip + tail.len()) as u64;
+        ListBody { head, items: items.into_iter(), tail, skip, remaining }
     }
 
-    /// The length of the items with their separators, in bytes.
-    pub fn length(items: &[Bytes], separators: Separators) -> usize {
-        match separators {
-            Separators::Json => items.iter().map(|item| item.len() + 1).sum::<usize>().saturating_sub(1),
-            Separators::Protobuf => items.iter().map(|item| 1 + varint_len(item.len()) + item.len()).sum(),
-        }
+    /// The length of the items with what separates them, in bytes.
+    pub fn length(items: &[Slice]) -> usize {
+        items.iter().map(|item| item.as_ref().len()).sum()
     }
 
-    fn piece(&mut self) -> Option<Bytes> {
+    fn piece(&mut self) -> Option<Piece> {
         if self.remaining == 0 {
             return None;
         }
-        let mut out = BytesMut::with_capacity(PIECE.min(self.remaining as usize) + 16);
-        out.put(std::mem::take(&mut self.head));
-        while out.len() < PIECE {
-            // An item that does not fit any more begins the next piece; a large one goes out as it is.
-            let Some(next) = self.items.as_slice().first() else { break };
-            if !out.is_empty() && out.len() + next.len() > PIECE {
+        let mut piece = Piece::default();
+        let mut short = BytesMut::new();
+        short.put(std::mem::take(&mut self.head));
+        while piece.remaining + short.len() < PIECE {
+            let Some(item) = self.items.next() else {
+                short.put(std::mem::take(&mut self.tail));
                 break;
-            }
-            let item = self.items.next()?;
-            self.separate(&mut out, item.len());
-            out.put(item);
-        }
-        if self.items.as_slice().is_empty() {
-            out.put(std::mem::take(&mut self.tail));
-        }
-        self.remaining -= out.len() as u64;
-        Some(out.freeze())
-    }
-
-    fn separate(&mut self, out: &mut BytesMut, length: usize) {
-        match self.separators {
-            Separators::Json if !self.first => out.put_u8(b','),
-            Separators::Json => {}
-            Separators::Protobuf => {
-                out.put_u8(ITEMS_TAG);
-                put_varint(out, length);
+            };
+            let skip = std::mem::take(&mut self.skip);
+            let bytes = &item.as_ref()[skip..];
+            if bytes.len() < SHORT || skip > 0 {
+                short.put_slice(bytes);
+            } else {
+                piece.push(Slice::Bytes(short.split().freeze()));
+                piece.push(item);
             }
         }
-        self.first = false;
+        piece.push(Slice::Bytes(short.freeze()));
+        self.remaining -= piece.remaining as u64;
+        Some(piece)
     }
 }
 
 impl HttpBody for Body {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = std::io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, std::io::Error>>> {
+        let piece = |slice: Slice| Frame::data(Piece::from(slice));
         match self.get_mut() {
-            Body::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Full(whole) => Poll::Ready(whole.take().map(|slice| Ok(piece(slice)))),
             Body::List(list) => Poll::Ready(list.piece().map(|piece| Ok(Frame::data(piece)))),
-            Body::Stream(stream) => stream.poll_next_unpin(context).map(|next| next.map(|b| b.map(Frame::data))),
+            Body::Stream(stream) => {
+                stream.poll_next_unpin(context).map(|next| next.map(|bytes| bytes.map(|b| piece(Slice::Bytes(b)))))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Body::Full(bytes) => bytes.is_none(),
+            Body::Full(whole) => whole.is_none(),
             Body::List(list) => list.remaining == 0,
             Body::Stream(_) => false,
         }
@@ -145,7 +202,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Body::Full(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |slice| slice.as_ref().len() as u64)),
             Body::List(list) => SizeHint::with_exact(list.remaining),
             Body::Stream(_) => SizeHint::default(),
         }
@@ -158,41 +215,47 @@ mod tests {
 
     fn collect(mut list: ListBody) -> (Vec<u8>, usize) {
         let (mut out, mut pieces) = (Vec::new(), 0);
-        while let Some(piece) = list.piece() {
-            out.extend_from_slice(&piece);
+        while let Some(mut piece) = list.piece() {
+            // As a socket takes it: from several slices at once, and not always to the end of one.
+            while piece.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 4];
+                let filled = piece.chunks_vectored(&mut slices);
+                let all: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+                assert!(all.starts_with(piece.chunk()));
+                let taken = all.len().min(3001);
+                out.extend_from_slice(&all[..taken]);
+                piece.advance(taken);
+            }
             pieces += 1;
         }
         (out, pieces)
     }
 
+    fn item(text: &[u8]) -> Slice {
+        Slice::Bytes(Bytes::copy_from_slice(text))
+    }
+
     #[test]
-    fn a_list_is_its_items_joined_by_commas() {
-        let items = vec![Bytes::from_static(b"1"), Bytes::from_static(b"22")];
-        let list = ListBody::new(Bytes::from_static(b"["), items, Bytes::from_static(b"]"), Separators::Json);
+    fn a_list_is_its_items_without_what_precedes_the_first() {
+        let ends = || (Bytes::from_static(b"["), Bytes::from_static(b"]"));
+        let (head, tail) = ends();
+        let list = ListBody::new(head, vec![item(b",1"), item(b",22")], tail, 1);
         assert_eq!(list.remaining, 6);
         assert_eq!(collect(list).0, b"[1,22]");
-        let empty = ListBody::new(Bytes::from_static(b"["), vec![], Bytes::from_static(b"]"), Separators::Json);
-        assert_eq!(collect(empty).0, b"[]");
+        let (head, tail) = ends();
+        assert_eq!(collect(ListBody::new(head, vec![], tail, 1)).0, b"[]");
     }
 
     #[test]
     fn a_large_list_comes_in_pieces_that_add_up() {
-        let items: Vec<Bytes> = (0..500).map(|n| Bytes::from(vec![b'a' + (n % 26) as u8; 4_000])).collect();
-        for separators in [Separators::Json, Separators::Protobuf] {
-            let expected = ListBody::length(&items, separators) + 2;
-            let list = ListBody::new(Bytes::from_static(b"["), items.clone(), Bytes::from_static(b"]"), separators);
-            let (out, pieces) = collect(list);
-            assert_eq!(out.len(), expected);
-            assert!((15..=20).contains(&pieces), "{pieces}");
-        }
-    }
-
-    #[test]
-    fn varints_have_the_length_that_is_announced() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, 5_000_000] {
-            let mut out = BytesMut::new();
-            put_varint(&mut out, value);
-            assert_eq!(out.len(), varint_len(value), "{value}");
-        }
+        let texts: Vec<Vec<u8>> =
+            (0..1000usize).map(|n| vec![b'a' + (n % 26) as u8; if n % 3 == 0 { 90 } else { 4000 }]).collect();
+        let items: Vec<Slice> = texts.iter().map(|text| item(text)).collect();
+        let list = ListBody::new(Bytes::from_static(b"["), items, Bytes::from_static(b"]"), 0);
+        let announced = list.remaining;
+        let (out, pieces) = collect(list);
+        assert_eq!(out, [b"[", &texts.concat()[..], b"]"].concat());
+        assert_eq!(out.len() as u64, announced);
+        assert!((10..=12).contains(&pieces), "{pieces}");
     }
 }

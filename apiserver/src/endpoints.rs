@@ -130,7 +130,7 @@ impl Call<'_> {
             "list" => {
                 let selection = Selection::of(self.served, self.info, self.query)?;
                 let list = read::list(store, &selection, self.query).await?;
-                let body = presenter.list(&list.items, &list.position)?;
+                let body = presenter.list(list.items, &list.position)?;
                 Ok(respond::with_type(StatusCode::OK, presenter.negotiated.encoding.content_type(), body))
             }
             "watch" => {
@@ -163,7 +163,7 @@ impl Call<'_> {
             "deletecollection" => {
                 let options = self.delete_options(body)?;
                 let list = self.delete_collection(&options).await?;
-                let body = presenter.list(&list.items, &list.position)?;
+                let body = presenter.list(list.items, &list.position)?;
                 Ok(respond::with_type(StatusCode::OK, presenter.negotiated.encoding.content_type(), body))
             }
             verb => Err(ApiError::method_not_supported(self.group(), self.plural(), verb)),

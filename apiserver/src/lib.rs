@@ -1,6 +1,8 @@
 //! kube-apiserver: the generic API server.
 
 mod accept;
+#[cfg(test)]
+mod agreement_tests;
 mod allocators;
 mod body;
 mod compaction;

@@ -2,6 +2,7 @@
 //!
 //! The usual case, JSON as stored, copies no byte: what the cache holds is what goes on the wire.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use apimachinery::ApiError;
@@ -10,10 +11,11 @@ use apimachinery::schema::{Schema, Type};
 use apimachinery::time::Moment;
 use apiserver_registry::printers;
 use apiserver_storage::Object;
+use apiserver_storage::object::{protobuf_item, put_varint, varint_len};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
-use crate::body::{Body, ListBody, Separators, put_varint, varint_len};
+use crate::body::{Body, ListBody, Slice};
 use crate::negotiate::{Encoding, Form, Negotiated};
 use crate::served::Served;
 
@@ -130,55 +132,55 @@ impl Presenter {
     }
 
     /// The whole answer for one object.
-    pub fn object(&self, object: &Object) -> Result<Bytes, ApiError> {
+    pub fn object(&self, object: &Arc<Object>) -> Result<Slice, ApiError> {
         match self.negotiated.encoding {
-            Encoding::Json if self.is_plain() => Ok(object.json.clone()),
+            Encoding::Json if self.is_plain() => Ok(Slice::Json(object.clone())),
             Encoding::Protobuf if self.negotiated.form == Form::Whole => {
-                Ok(enveloped(&self.served.api_version, &self.served.resource.kind, &self.message(object)?))
+                let message = self.message(object)?;
+                Ok(Slice::Bytes(enveloped(&self.served.api_version, &self.served.resource.kind, &message)))
             }
-            encoding => value(encoding, &self.formed_value(object)),
+            encoding => value(encoding, &self.formed_value(object)).map(Slice::Bytes),
         }
     }
 
-    /// The JSON of one object, for lists and watches.
-    fn json(&self, object: &Object) -> Result<Bytes, ApiError> {
-        if self.is_plain() { Ok(object.json.clone()) } else { value(Encoding::Json, &self.formed_value(object)) }
-    }
-
     /// The protobuf message of one object, without envelope.
-    fn message(&self, object: &Object) -> Result<Bytes, ApiError> {
-        let encode =
-            |ty: &Type, value: &Value| protobuf::encode_message(ty, value).map(Bytes::from).map_err(ApiError::internal);
+    fn message<'o>(&self, object: &'o Object) -> Result<Cow<'o, [u8]>, ApiError> {
+        let encode = |ty: &Type, value: &Value| protobuf::encode_message(ty, value).map_err(ApiError::internal);
         match self.negotiated.form {
             Form::Whole if self.served.conversion.is_none() => {
-                object.protobuf(|object| encode(&self.served.resource.ty, &object.to_value()))
+                object.protobuf(|object| encode(&self.served.resource.ty, &object.to_value())).map(Cow::Borrowed)
             }
-            Form::Whole => encode(&self.served.resource.ty, &self.served_value(object)),
+            Form::Whole => encode(&self.served.resource.ty, &self.served_value(object)).map(Cow::Owned),
             _ => {
                 let partial = metadata_only(object);
                 let ty = Schema::builtin().type_for_kind("meta.k8s.io/v1", "PartialObjectMetadata");
-                encode(ty.ok_or_else(|| ApiError::internal("the table lacks PartialObjectMetadata"))?, &partial)
+                let ty = ty.ok_or_else(|| ApiError::internal("the table lacks PartialObjectMetadata"))?;
+                encode(ty, &partial).map(Cow::Owned)
             }
         }
     }
 
     /// The object of a watch event: JSON, or for protobuf an enveloped message.
-    fn event_object(&self, object: &Object, columns: bool) -> Result<Bytes, ApiError> {
+    fn event_object(&self, object: &Arc<Object>, columns: bool) -> Result<Slice, ApiError> {
         match (self.negotiated.encoding, self.negotiated.form) {
             (Encoding::Protobuf, Form::Whole) => self.object(object),
-            (Encoding::Protobuf, _) => Ok(enveloped("meta.k8s.io/v1", "PartialObjectMetadata", &self.message(object)?)),
+            (Encoding::Protobuf, _) => {
+                let message = self.message(object)?;
+                Ok(Slice::Bytes(enveloped("meta.k8s.io/v1", "PartialObjectMetadata", &message)))
+            }
             (_, Form::Table) => {
                 let position = ListPosition { revision: object.revision, ..Default::default() };
-                value(Encoding::Json, &self.table(&[object], &position, columns))
+                value(Encoding::Json, &self.table(&[object], &position, columns)).map(Slice::Bytes)
             }
-            _ => self.json(object),
+            _ if self.is_plain() => Ok(Slice::Json(object.clone())),
+            _ => value(Encoding::Json, &self.formed_value(object)).map(Slice::Bytes),
         }
     }
 
     /// Writes one watch event. `columns`: whether a Table still has to say its columns.
-    pub fn event(&self, out: &mut BytesMut, kind: &str, object: &Object, columns: bool) -> Result<(), ApiError> {
-        let bytes = self.event_object(object, columns)?;
-        put_event(out, self.negotiated.encoding, kind, &bytes);
+    pub fn event(&self, out: &mut BytesMut, kind: &str, object: &Arc<Object>, columns: bool) -> Result<(), ApiError> {
+        let object = self.event_object(object, columns)?;
+        put_event(out, self.negotiated.encoding, kind, object.as_ref());
         Ok(())
     }
 
@@ -208,7 +210,7 @@ impl Presenter {
     }
 
     /// The whole answer for a list.
-    pub fn list(&self, objects: &[Arc<Object>], position: &ListPosition) -> Result<Body, ApiError> {
+    pub fn list(&self, objects: Vec<Arc<Object>>, position: &ListPosition) -> Result<Body, ApiError> {
         match (self.negotiated.encoding, self.negotiated.form) {
             (encoding, Form::Table) => {
                 let all: Vec<&Object> = objects.iter().map(|object| &**object).collect();
@@ -233,27 +235,45 @@ impl Presenter {
         }
     }
 
-    fn json_list(&self, objects: &[Arc<Object>], position: &ListPosition) -> Result<Body, ApiError> {
+    fn json_list(&self, objects: Vec<Arc<Object>>, position: &ListPosition) -> Result<Body, ApiError> {
         let (api_version, kind) = self.list_type();
         let metadata = position.metadata();
         let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-        let items = objects.iter().map(|object| self.json(object)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Body::List(Box::new(ListBody::new(head.into(), items, Bytes::from_static(b"]}"), Separators::Json))))
+        let items = if self.is_plain() {
+            objects.into_iter().map(Slice::JsonItem).collect()
+        } else {
+            objects.iter().map(|object| self.formed_item(object)).collect::<Result<_, _>>()?
+        };
+        Ok(Body::List(Box::new(ListBody::new(head.into(), items, Bytes::from_static(b"]}"), 1))))
     }
 
-    fn protobuf_list(&self, objects: &[Arc<Object>], position: &ListPosition) -> Result<Body, ApiError> {
+    /// An object that is not sent as it is stored, as JSON after a comma.
+    fn formed_item(&self, object: &Object) -> Result<Slice, ApiError> {
+        let mut item = vec![b','];
+        serde_json::to_writer(&mut item, &self.formed_value(object)).map_err(ApiError::internal)?;
+        Ok(Slice::Bytes(item.into()))
+    }
+
+    fn protobuf_list_item(&self, object: Arc<Object>) -> Result<Slice, ApiError> {
+        if let Cow::Owned(message) = self.message(&object)? {
+            return Ok(Slice::Bytes(protobuf_item(&message).into()));
+        }
+        Ok(Slice::ProtobufItem(object))
+    }
+
+    fn protobuf_list(&self, objects: Vec<Arc<Object>>, position: &ListPosition) -> Result<Body, ApiError> {
         let (api_version, kind) = self.list_type();
-        let items = objects.iter().map(|object| self.message(object)).collect::<Result<Vec<_>, _>>()?;
+        let items = objects.into_iter().map(|object| self.protobuf_list_item(object)).collect::<Result<Vec<_>, _>>()?;
         let list_meta = Schema::builtin()
             .type_named("meta.v1.ListMeta")
             .ok_or_else(|| ApiError::internal("the table lacks ListMeta"))?;
         let metadata = protobuf::encode_message(list_meta, &position.metadata()).map_err(ApiError::internal)?;
-        let length = 1 + varint_len(metadata.len()) + metadata.len() + ListBody::length(&items, Separators::Protobuf);
+        let length = 1 + varint_len(metadata.len()) + metadata.len() + ListBody::length(&items);
         let (mut head, tail) = envelope(api_version, &kind, length);
         head.put_u8(0x0a);
         put_varint(&mut head, metadata.len());
         head.put_slice(&metadata);
-        Ok(Body::List(Box::new(ListBody::new(head.freeze(), items, tail, Separators::Protobuf))))
+        Ok(Body::List(Box::new(ListBody::new(head.freeze(), items, tail, 0))))
     }
 
     fn table(&self, objects: &[&Object], position: &ListPosition, with_columns: bool) -> Value {
@@ -285,8 +305,8 @@ fn column(column: &printers::Column) -> Value {
 
 /// The `PartialObjectMetadata` of an object.
 fn metadata_only(object: &Object) -> Value {
-    let range = apiserver_storage::scan::range(&object.json, &["metadata"]);
-    let raw = range.map_or(&b"{}"[..], |range| &object.json[range]);
+    let range = apiserver_storage::scan::range(object.json(), &["metadata"]);
+    let raw = range.map_or(&b"{}"[..], |range| &object.json()[range]);
     let metadata: Value = serde_json::from_slice(raw).unwrap_or_default();
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
 }

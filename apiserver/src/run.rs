@@ -1,6 +1,7 @@
 //! From flags to a running server.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -59,7 +60,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let listener = TcpListener::bind(SocketAddr::new(options.bind_address, options.secure_port))
         .await
         .with_context(|| format!("cannot listen on {}:{}", options.bind_address, options.secure_port))?;
-    let port = listener.local_addr()?.port();
+    let address = listener.local_addr()?;
+    let port = address.port();
     let advertise = options.advertise_address.unwrap_or_else(|| advertised(options.bind_address));
     let host = options.external_hostname.clone().unwrap_or_else(|| advertise.to_string());
     let hosts = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", host.as_str()];
@@ -105,14 +107,23 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         service_ranges: options.service_cluster_ip_range.iter().map(ToString::to_string).collect(),
     };
     // The cache outlives the connections that read from it.
-    let storing = tokio::spawn(store.run(CancellationToken::new()));
+    let end_of_storing = CancellationToken::new();
+    let storing = tokio::spawn(store.run(process_name(address), end_of_storing.clone()));
     let hooks = tokio::spawn(hooks::run(server.clone(), settings, shutdown.clone()));
     let interval = options.etcd_compaction_interval.into();
     tokio::spawn(compaction::run(server.store.etcd().client(), interval, shutdown.clone()));
     tracing::info!(%port, "serving");
     accept::serve(listener, tls.config, server, shutdown).await;
-    storing.abort();
-    hooks.await.context("the hooks panicked")
+    hooks.await.context("the hooks panicked")?;
+    end_of_storing.cancel();
+    storing.await.context("the store panicked")
+}
+
+/// A name that no other process has while this one is alive: who listens on this port, in this network namespace, since this boot.
+fn process_name(address: SocketAddr) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
+    format!("{address},{namespace},{}", boot.trim())
 }
 
 pub(crate) async fn connect_etcd(options: &Options) -> anyhow::Result<Client> {

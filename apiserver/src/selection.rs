@@ -77,6 +77,22 @@ fn selectable(resource: &schema::Resource) -> &'static [SelectableField] {
     }
 }
 
+#[derive(Clone)]
+struct FieldRequirement {
+    field: &'static SelectableField,
+    requirement: fields::Requirement,
+    /// Whether the field is the one of the resource that has an index.
+    indexed: bool,
+}
+
+impl FieldRequirement {
+    fn holds(&self, object: &Object) -> bool {
+        let value = if self.indexed { object.indexed_text() } else { object.text(self.field.path) };
+        let value = value.filter(|text| !text.is_empty()).unwrap_or(Cow::Borrowed(self.field.absent));
+        (value == self.requirement.value) == self.requirement.equals
+    }
+}
+
 /// What a list, a watch or a deletecollection selects.
 #[derive(Clone)]
 pub struct Selection {
@@ -86,7 +102,7 @@ pub struct Selection {
     /// The exact name that `metadata.name` is required to have.
     name: Option<String>,
     labels: Option<labels::Selector>,
-    fields: Vec<(&'static SelectableField, fields::Requirement)>,
+    fields: Vec<FieldRequirement>,
     /// Requirements on `metadata.name` and `metadata.namespace` other than the exact name.
     metadata: Vec<fields::Requirement>,
 }
@@ -136,7 +152,8 @@ impl Selection {
                     let field = found.ok_or_else(|| {
                         ApiError::bad_request(format!("field label not supported: {}", requirement.field))
                     })?;
-                    self.fields.push((field, requirement.clone()));
+                    let indexed = keys::indexed_field(&self.resource_prefix).is_some_and(|it| it.name == field.name);
+                    self.fields.push(FieldRequirement { field, requirement: requirement.clone(), indexed });
                 }
             }
         }
@@ -168,13 +185,14 @@ impl Selection {
 
     /// Whether the object, which is one of the resource, is selected.
     pub fn matches(&self, object: &Object) -> bool {
-        (self.namespace.is_empty() || object.namespace() == self.namespace)
-            && self.name.as_ref().is_none_or(|name| object.name() == name)
+        (self.namespace.is_empty() || object.namespace() == self.namespace) && self.matches_below_prefix(object)
+    }
+
+    /// As [`Selection::matches`], for an object whose key has the selection's prefix.
+    fn matches_below_prefix(&self, object: &Object) -> bool {
+        self.name.as_ref().is_none_or(|name| object.name() == name)
             && self.labels.as_ref().is_none_or(|selector| selector.matches(|key| object.label(key)))
-            && self.fields.iter().all(|(field, requirement)| {
-                let value = object.text(field.path).filter(|text| !text.is_empty());
-                (value.unwrap_or(Cow::Borrowed(field.absent)) == requirement.value) == requirement.equals
-            })
+            && self.fields.iter().all(|field| field.holds(object))
             && self.metadata.iter().all(|requirement| {
                 let of_name = requirement.field == "metadata.name";
                 let value = if of_name { object.name() } else { object.namespace() };
@@ -191,15 +209,15 @@ impl Selection {
         let prefix = self.prefix();
         if let Some(key) = self.single_key() {
             let found = snapshot.get(&key).filter(|object| start.is_none_or(|start| &*object.key >= start));
-            return Box::new(found.into_iter().filter(|object| self.matches(object)));
+            return Box::new(found.into_iter().filter(|object| self.matches_below_prefix(object)));
         }
         match self.term() {
             Some(term) => {
                 let indexed = snapshot.indexed(&self.resource_prefix, term, &prefix, start);
-                Box::new(indexed.filter(|object| self.matches(object)))
+                Box::new(indexed.filter(|object| self.matches_below_prefix(object)))
             }
             None if self.is_everything() => Box::new(snapshot.range(&prefix, start)),
-            None => Box::new(snapshot.range(&prefix, start).filter(|object| self.matches(object))),
+            None => Box::new(snapshot.range(&prefix, start).filter(|object| self.matches_below_prefix(object))),
         }
     }
 
@@ -209,12 +227,11 @@ impl Selection {
     }
 
     fn term(&self) -> Option<Term<'_>> {
-        let indexed = keys::indexed_field(&self.resource_prefix).map(|field| field.name);
-        let by_field = self.fields.iter().find(|(field, requirement)| {
-            Some(field.name) == indexed && requirement.equals && !requirement.value.is_empty()
-        });
-        if let Some((field, requirement)) = by_field {
-            return Some(Term::Field(field.name, &requirement.value));
+        let exact = |field: &&FieldRequirement| {
+            field.indexed && field.requirement.equals && !field.requirement.value.is_empty()
+        };
+        if let Some(by_field) = self.fields.iter().find(exact) {
+            return Some(Term::Field(by_field.field.name, &by_field.requirement.value));
         }
         let mut requirements = self.labels.as_ref()?.requirements().iter();
         requirements.find_map(|requirement| requirement.exact().map(|value| Term::Label(requirement.key(), value)))

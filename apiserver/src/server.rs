@@ -56,7 +56,7 @@ pub struct Server {
 
 /// A request whose head has been read, and who sends it.
 pub struct Context {
-    pub info: RequestInfo,
+    pub info: Arc<RequestInfo>,
     pub query: Query,
     pub user: UserInfo,
 }
@@ -66,7 +66,7 @@ impl Server {
     pub async fn handle(self: Arc<Self>, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
         let query = Query::parse(request.uri().query());
-        let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+        let info = Arc::new(RequestInfo::parse(request.method(), request.uri().path(), &query));
         // The panic guard is outside of everything that could panic, so that one request cannot end the connection of others.
         let answer = AssertUnwindSafe(self.clone().limited(peer, request, info.clone(), query)).catch_unwind().await;
         let mut response = answer.unwrap_or_else(|_| {
@@ -83,7 +83,7 @@ impl Server {
         self: Arc<Self>,
         peer: &Peer,
         request: Request<Incoming>,
-        info: RequestInfo,
+        info: Arc<RequestInfo>,
         query: Query,
     ) -> Response<Body> {
         if is_long_running(&info) {
@@ -100,7 +100,7 @@ impl Server {
         self: Arc<Self>,
         peer: &Peer,
         mut request: Request<Incoming>,
-        info: RequestInfo,
+        info: Arc<RequestInfo>,
         query: Query,
     ) -> Response<Body> {
         let asked = AuthRequest { headers: request.headers(), peer: &peer.certificates, audiences: &[] };

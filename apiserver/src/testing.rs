@@ -6,6 +6,8 @@ use apiserver_storage::{Etcd, Store};
 use clap::Parser;
 use e2e::ControlPlane;
 use etcd_client::Client;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
 use crate::run::connect_etcd;
@@ -24,7 +26,17 @@ pub async fn client(plane: &ControlPlane) -> Client {
     connect_etcd(&options).await.expect("etcd")
 }
 
-/// A store on the control plane's etcd, whose cache nobody feeds.
+/// A running store on the control plane's etcd, as another server beside the control plane's.
 pub async fn store(plane: &ControlPlane) -> Store {
-    Store::new(Etcd::new(client(plane).await), Arc::new(StoredValues))
+    let (store, _, _) = server(plane, "another-server").await;
+    store
+}
+
+/// As [`store`], with a name, its end, and what runs until then.
+pub async fn server(plane: &ControlPlane, name: &str) -> (Store, CancellationToken, JoinHandle<()>) {
+    let store = Store::new(Etcd::new(client(plane).await), Arc::new(StoredValues));
+    let end = CancellationToken::new();
+    let running = tokio::spawn(store.clone().run(name.to_owned(), end.clone()));
+    store.ready().await;
+    (store, end, running)
 }

@@ -17,6 +17,8 @@ use kube::client::ConfigExt;
 use kube::client::retry::RetryPolicy;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use rustls::CipherSuite;
+use rustls::crypto::CryptoProvider;
 use tokio::sync::Notify;
 use tower::ServiceBuilder;
 use tower::retry::RetryLayer;
@@ -66,11 +68,24 @@ pub enum Error {
 
 /// Makes aws-lc-rs the process's TLS provider. Call it first in `main`; more calls do nothing.
 pub fn install_crypto_provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none()
-        && rustls::crypto::aws_lc_rs::default_provider().install_default().is_err()
-    {
+    if CryptoProvider::get_default().is_none() && provider().install_default().is_err() {
         tracing::debug!("another thread installed the TLS provider first");
     }
+}
+
+/// AES-128 comes first, as with Go: large lists are mostly encryption, and the longer key costs two fifths more of it.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let is_preferred = |suite: CipherSuite| {
+        matches!(
+            suite,
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(|suite| !is_preferred(suite.suite()));
+    provider
 }
 
 /// The configuration in a kubeconfig file's current context.

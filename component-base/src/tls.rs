@@ -119,6 +119,7 @@ impl Server {
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ignore_client_order = true;
         let followed = Arc::clone(&certificate);
         tokio::spawn(async move { follow(&followed, reloading.as_deref(), shutdown).await });
         Ok(Self { config: Arc::new(config), certificate })

@@ -45,6 +45,9 @@ struct Options {
     /// Pods of the Deployment
     #[arg(long, default_value_t = 10_000)]
     replicas: u64,
+    /// Of the rows that read, only these
+    #[arg(long, value_delimiter = ',', value_name = "NUMBER")]
+    rows: Vec<String>,
     /// Instead, the rows of a cluster that `hack/cluster up --dir DIR` made
     #[arg(long, value_name = "DIR")]
     cluster: Option<std::path::PathBuf>,
@@ -211,7 +214,8 @@ async fn reads(options: &Options, plane: &mut ControlPlane, target: &Target) -> 
         ),
     ];
     let mut bare = Bare::start(plane).await?;
-    for (number, what, shot, protocol, connections) in table {
+    let wanted = |number: &str| options.rows.is_empty() || options.rows.iter().any(|row| row == number);
+    for (number, what, shot, protocol, connections) in table.into_iter().filter(|row| wanted(row.0)) {
         let duration = Duration::from_secs_f64(options.seconds);
         // Not part of the row: what is made once, on the first use of an encoding.
         target.load(&shot, protocol, 1, duration, 1).await?;

@@ -83,7 +83,7 @@ impl Owner {
     }
 
     /// Adds paths.
-    pub(super) fn gain(&mut self, paths: &Set) {
+    pub(super) fn gain(&mut self, paths: Set) {
         self.set = std::mem::take(&mut self.set).union(paths);
         self.written = None;
     }
@@ -92,8 +92,9 @@ impl Owner {
         if let Some(written) = self.written.take() {
             return Some(written);
         }
-        self.set.subtract(identity());
-        (!self.set.is_empty()).then(|| self.set.encode())
+        let mut set = std::mem::take(&mut self.set);
+        set.subtract(identity());
+        (!set.is_empty()).then(|| set.encode())
     }
 }
 
@@ -200,7 +201,7 @@ pub(super) fn cap(managers: &mut Managers) {
             continue;
         }
         if let (Some(merged), Some(owner)) = (managers.remove(&key), managers.get_mut(&bucket)) {
-            owner.gain(&merged.set);
+            owner.gain(merged.set);
             owner.time = merged.time;
             count -= 1;
         }

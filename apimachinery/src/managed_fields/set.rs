@@ -3,14 +3,12 @@
 //! A path element is kept as it is written there: `f:name` a field, `k:{"name":"c"}` an item by its keys, `v:"x"` an item by its
 //! value, `i:0` an item by its place. KEP-555, and the API reference of `FieldsV1`.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
-/// A set of paths.
+/// A set of paths. Sets are small, and made in order more often than searched: a sorted list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
-    pub(super) nodes: BTreeMap<String, Node>,
+    nodes: Vec<(String, Node)>,
 }
 
 /// What a set has at and below one path element.
@@ -21,8 +19,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
+    }
+
+    fn join(&mut self, other: Node) {
+        self.member |= other.member;
+        self.below = std::mem::take(&mut self.below).union(other.below);
     }
 }
 
@@ -65,16 +68,16 @@ impl Set {
             let below = Set::decode(below)?;
             let node = Node { member, below };
             if !node.is_empty() {
-                set.nodes.insert(key, node);
+                set.put(key, node);
             }
         }
         Ok(set)
     }
 
     /// Writes FieldsV1.
-    pub fn encode(&self) -> Value {
+    pub fn encode(self) -> Value {
         let mut map = Map::new();
-        for (key, node) in &self.nodes {
+        for (key, node) in self.nodes {
             let mut below = node.below.encode();
             if let Value::Object(below) = &mut below
                 && node.member
@@ -82,7 +85,7 @@ impl Set {
             {
                 below.insert(".".into(), Value::Object(Map::new()));
             }
-            map.insert(key.clone(), below);
+            map.insert(key, below);
         }
         Value::Object(map)
     }
@@ -91,11 +94,37 @@ impl Set {
         self.nodes.is_empty()
     }
 
-    pub(super) fn node(&mut self, element: &str) -> &mut Node {
-        if !self.nodes.contains_key(element) {
-            self.nodes.insert(element.to_owned(), Node::default());
+    /// The elements in order, with what there is at and below each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(element, node)| (element.as_str(), node))
+    }
+
+    fn place(&self, element: &str) -> Result<usize, usize> {
+        match self.nodes.last() {
+            Some((last, _)) if last.as_str() < element => Err(self.nodes.len()),
+            None => Err(0),
+            _ => self.nodes.binary_search_by(|(key, _)| key.as_str().cmp(element)),
         }
-        self.nodes.get_mut(element).expect("inserted above")
+    }
+
+    pub(super) fn get(&self, element: &str) -> Option<&Node> {
+        self.place(element).ok().map(|at| &self.nodes[at].1)
+    }
+
+    pub(super) fn node(&mut self, element: &str) -> &mut Node {
+        let at = self.place(element).unwrap_or_else(|at| {
+            self.nodes.insert(at, (element.to_owned(), Node::default()));
+            at
+        });
+        &mut self.nodes[at].1
+    }
+
+    /// Adds an element, or what there is at and below it.
+    pub(super) fn put(&mut self, element: String, node: Node) {
+        match self.place(&element) {
+            Ok(at) => self.nodes[at].1.join(node),
+            Err(at) => self.nodes.insert(at, (element, node)),
+        }
     }
 
     /// Adds a path.
@@ -112,24 +141,25 @@ impl Set {
     /// Whether the path is in the set.
     pub fn has(&self, path: &[String]) -> bool {
         let Some((first, rest)) = path.split_first() else { return false };
-        let Some(node) = self.nodes.get(first) else { return false };
+        let Some(node) = self.get(first) else { return false };
         if rest.is_empty() { node.member } else { node.below.has(rest) }
     }
 
     /// All paths of either.
     #[must_use]
-    pub fn union(mut self, other: &Set) -> Set {
-        for (key, node) in &other.nodes {
-            let own = self.node(key);
-            own.member |= node.member;
-            own.below = std::mem::take(&mut own.below).union(&node.below);
+    pub fn union(mut self, other: Set) -> Set {
+        if self.is_empty() {
+            return other;
+        }
+        for (element, node) in other.nodes {
+            self.put(element, node);
         }
         self
     }
 
     fn combine(&self, other: &Set, with: impl Fn(&Node, Option<&Node>) -> Node) -> Set {
         let nodes = self.nodes.iter().filter_map(|(key, node)| {
-            let combined = with(node, other.nodes.get(key));
+            let combined = with(node, other.get(key));
             (!combined.is_empty()).then(|| (key.clone(), combined))
         });
         Set { nodes: nodes.collect() }
@@ -139,21 +169,39 @@ impl Set {
     pub fn intersects(&self, other: &Set) -> bool {
         let (few, many) = if self.nodes.len() < other.nodes.len() { (self, other) } else { (other, self) };
         few.nodes.iter().any(|(key, node)| {
-            let other = many.nodes.get(key);
+            let other = many.get(key);
             other.is_some_and(|other| (node.member && other.member) || node.below.intersects(&other.below))
         })
     }
 
+    /// Changes every node that the other set has too, and drops those that nothing is left of.
+    fn reduce(&mut self, other: &Set, change: &impl Fn(&mut Node, &Node)) {
+        if !other.is_empty() {
+            self.nodes.retain_mut(|(key, node)| {
+                let Some(taken) = other.get(key) else { return true };
+                change(node, taken);
+                !node.is_empty()
+            });
+        }
+    }
+
     /// Takes away the paths that the other has.
     pub fn subtract(&mut self, other: &Set) {
-        for (key, taken) in &other.nodes {
-            let Some(node) = self.nodes.get_mut(key) else { continue };
+        self.reduce(other, &|node, taken| {
             node.member &= !taken.member;
             node.below.subtract(&taken.below);
-            if node.is_empty() {
-                self.nodes.remove(key);
+        });
+    }
+
+    /// Takes away the paths that the other has, and those below them.
+    pub fn subtract_trees(&mut self, other: &Set) {
+        self.reduce(other, &|node, taken| {
+            if taken.member {
+                *node = Node::default();
+            } else {
+                node.below.subtract_trees(&taken.below);
             }
-        }
+        });
     }
 
     /// The paths of this set that the other does not have.
@@ -168,11 +216,9 @@ impl Set {
     /// The paths of this set that are neither in the other nor below a path of the other.
     #[must_use]
     pub fn recursive_difference(&self, other: &Set) -> Set {
-        self.combine(other, |node, other| match other {
-            None => node.clone(),
-            Some(other) if other.member => Node::default(),
-            Some(other) => Node { member: node.member, below: node.below.recursive_difference(&other.below) },
-        })
+        let mut rest = self.clone();
+        rest.subtract_trees(other);
+        rest
     }
 
     /// The paths that both have.
@@ -248,6 +294,6 @@ mod tests {
         let mut rest = a.clone();
         rest.subtract(&b);
         assert_eq!(rest, a.difference(&b));
-        assert_eq!(a.clone().union(&b).encode(), json!({"f:a": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}, "f:e": {}}));
+        assert_eq!(a.union(b).encode(), json!({"f:a": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}, "f:e": {}}));
     }
 }

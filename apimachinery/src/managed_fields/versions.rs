@@ -48,7 +48,7 @@ pub(super) struct Change {
 
 impl From<Comparison> for Change {
     fn from(comparison: Comparison) -> Self {
-        Change { set: comparison.modified.union(&comparison.added), removed: comparison.removed }
+        Change { set: comparison.modified.union(comparison.added), removed: comparison.removed }
     }
 }
 
@@ -70,6 +70,14 @@ impl<'a> Changes<'a> {
             self.known.insert(api_version.to_owned(), change);
         }
         self.known[api_version].as_ref()
+    }
+
+    /// As [`Changes::of`], for the last who asks.
+    pub(super) fn take(mut self, api_version: &str) -> Option<Change> {
+        match self.known.remove(api_version) {
+            Some(known) => known,
+            None => self.compare(api_version),
+        }
     }
 
     fn compare(&self, api_version: &str) -> Option<Change> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::set::{Set, printed};
+use super::set::{Node, Set, printed};
 use super::shape::{Atom, Shape, as_list, as_map};
 
 fn field(key: &str) -> String {
@@ -48,9 +48,7 @@ fn collect(shape: Shape<'_>, value: &Value, set: &mut Set) -> bool {
                 let hollow = value.is_null() || value.as_object().is_some_and(Map::is_empty);
                 let member = leaf || hollow || !named;
                 if member || !below.is_empty() {
-                    let node = set.node(&field(key));
-                    node.member |= member;
-                    node.below = below;
+                    set.put(field(key), Node { member, below });
                 }
             }
         }
@@ -102,65 +100,89 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// Without what is at or below the paths of a set.
-    pub(super) fn without(self, ignored: &Set) -> Self {
-        if ignored.is_empty() {
-            return self;
+    pub(super) fn without(mut self, ignored: &Set) -> Self {
+        for set in [&mut self.added, &mut self.modified, &mut self.removed] {
+            set.subtract_trees(ignored);
         }
-        Comparison {
-            added: self.added.recursive_difference(ignored),
-            modified: self.modified.recursive_difference(ignored),
-            removed: self.removed.recursive_difference(ignored),
+        self
+    }
+}
+
+/// How two values differ, at and below one path.
+#[derive(Default)]
+struct Difference {
+    added: Node,
+    modified: Node,
+    removed: Node,
+}
+
+impl Difference {
+    /// The value itself is there in one state only, or is another one.
+    fn mark(&mut self, old: Option<&Value>, new: Option<&Value>) {
+        match (old, new) {
+            (None, _) => self.added.member = true,
+            (_, None) => self.removed.member = true,
+            _ => self.modified.member = true,
+        }
+    }
+
+    /// Takes the difference at an element in.
+    fn put(&mut self, element: impl Fn() -> String, below: Difference) {
+        let Difference { added, modified, removed } = below;
+        for (own, below) in [(&mut self.added, added), (&mut self.modified, modified), (&mut self.removed, removed)] {
+            if !below.is_empty() {
+                own.below.put(element(), below);
+            }
         }
     }
 }
 
 pub(super) fn compare(shape: Shape<'_>, old: &Value, new: &Value) -> Comparison {
-    let mut comparison = Comparison::default();
-    compare_at(shape, Some(old), Some(new), &mut Vec::new(), &mut comparison);
-    comparison
+    let Difference { added, modified, removed } = difference(shape, Some(old), Some(new));
+    Comparison { added: added.below, modified: modified.below, removed: removed.below }
 }
 
-fn compare_at(
-    shape: Shape<'_>,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    path: &mut Vec<String>,
-    out: &mut Comparison,
-) {
+fn difference(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Difference {
+    let mut out = Difference::default();
     if old == new {
-        return;
+        return out;
     }
     let atom = shape.atom(new.or(old));
     let other = shape.atom(old.or(new));
     match atom {
         Atom::Keyed(..) | Atom::Set(_) if as_list(old).is_some() || as_list(new).is_some() => {
-            compare_items(atom, as_list(old).unwrap_or_default(), as_list(new).unwrap_or_default(), path, out);
+            compare_items(atom, as_list(old).unwrap_or_default(), as_list(new).unwrap_or_default(), &mut out);
         }
         Atom::Struct(_) | Atom::Map(_) | Atom::Free
             if (as_map(old).is_some() || as_map(new).is_some()) && !matches!(other, Atom::Leaf) =>
         {
-            let keys: BTreeSet<&String> =
-                as_map(old).into_iter().chain(as_map(new)).flat_map(|map| map.keys()).collect();
-            for key in keys {
-                path.push(field(key));
-                let (before, after) = (old.and_then(|v| v.get(key)), new.and_then(|v| v.get(key)));
-                compare_at(atom.entry(key).0, before, after, path, out);
-                path.pop();
-            }
+            compare_entries(atom, as_map(old), as_map(new), &mut out);
         }
         _ => {
-            match (old, new) {
-                (None, _) => out.added.insert(path),
-                (_, None) => out.removed.insert(path),
-                _ => out.modified.insert(path),
-            }
-            return;
+            out.mark(old, new);
+            return out;
         }
     }
-    match (old, new) {
-        (None, _) => out.added.insert(path),
-        (_, None) => out.removed.insert(path),
-        _ => {}
+    if old.is_none() || new.is_none() {
+        out.mark(old, new);
+    }
+    out
+}
+
+fn compare_entries(
+    atom: Atom<'_>,
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+    out: &mut Difference,
+) {
+    let mut one = |key: &String, before: Option<&Value>, after: Option<&Value>| {
+        out.put(|| field(key), difference(atom.entry(key).0, before, after));
+    };
+    for (key, after) in new.into_iter().flatten() {
+        one(key, old.and_then(|map| map.get(key)), Some(after));
+    }
+    for (key, before) in old.into_iter().flatten().filter(|(key, _)| new.is_none_or(|map| !map.contains_key(*key))) {
+        one(key, Some(before), None);
     }
 }
 
@@ -172,27 +194,27 @@ fn index<'v>(atom: Atom<'_>, items: &'v [Value]) -> BTreeMap<String, Vec<&'v Val
     found
 }
 
-fn compare_items(atom: Atom<'_>, old: &[Value], new: &[Value], path: &mut Vec<String>, out: &mut Comparison) {
+fn first<'v>(list: &BTreeMap<String, Vec<&'v Value>>, element: &str) -> Option<&'v Value> {
+    list.get(element).map(|items| items[0])
+}
+
+fn compare_items(atom: Atom<'_>, old: &[Value], new: &[Value], out: &mut Difference) {
     let (before, after) = (index(atom, old), index(atom, new));
     let elements: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for element in elements {
         let of = |list: &BTreeMap<String, Vec<&Value>>| list.get(element).map_or(0, Vec::len);
-        path.push(element.clone());
-        if of(&before) > 1 || of(&after) > 1 {
+        let (old, new) = (first(&before, element), first(&after, element));
+        let below = if of(&before) > 1 || of(&after) > 1 {
             // Items that stand twice are owned together.
+            let mut below = Difference::default();
             if before.get(element) != after.get(element) {
-                match (of(&before), of(&after)) {
-                    (0, _) => out.added.insert(path),
-                    (_, 0) => out.removed.insert(path),
-                    _ => out.modified.insert(path),
-                }
+                below.mark(old, new);
             }
+            below
         } else {
-            let before = before.get(element).map(|items| items[0]);
-            let after = after.get(element).map(|items| items[0]);
-            compare_at(atom.item(), before, after, path, out);
-        }
-        path.pop();
+            difference(atom.item(), old, new)
+        };
+        out.put(|| element.clone(), below);
     }
 }
 
@@ -303,7 +325,7 @@ pub(super) fn remove(shape: Shape<'_>, value: Value, removed: &Set) -> Value {
             let kept: Vec<Value> = items
                 .into_iter()
                 .enumerate()
-                .filter_map(|(place, item)| match removed.nodes.get(&element_of(atom, &item, place)) {
+                .filter_map(|(place, item)| match removed.get(&element_of(atom, &item, place)) {
                     Some(node) if node.member => None,
                     Some(node) => Some(remove(atom.item(), item, &node.below)),
                     None => Some(item),
@@ -314,7 +336,7 @@ pub(super) fn remove(shape: Shape<'_>, value: Value, removed: &Set) -> Value {
         (Atom::Struct(_) | Atom::Map(_) | Atom::Free, Value::Object(map)) => {
             let kept: Map<String, Value> = map
                 .into_iter()
-                .filter_map(|(key, value)| match removed.nodes.get(&field(&key)) {
+                .filter_map(|(key, value)| match removed.get(&field(&key)) {
                     Some(node) if node.member => None,
                     Some(node) => {
                         let below = remove(atom.entry(&key).0, value, &node.below);
@@ -333,7 +355,7 @@ pub(super) fn remove(shape: Shape<'_>, value: Value, removed: &Set) -> Value {
 pub(super) fn with_named_fields(shape: Shape<'_>, set: &Set) -> Set {
     let atom = shape.atom(None);
     let mut out = Set::default();
-    for (element, node) in &set.nodes {
+    for (element, node) in set.iter() {
         let (below, named) = atom.below(element);
         let copy = out.node(element);
         copy.below = with_named_fields(below, &node.below);

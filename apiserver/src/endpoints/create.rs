@@ -27,16 +27,14 @@ impl Call<'_> {
     pub async fn create_value(&self, mut value: Value, writer: Writer) -> Result<Arc<Object>, ApiError> {
         let dry_run = self.dry_run()?;
         self.prepare_identity(&mut value)?;
-        let generated = meta::name(&value).is_empty() && !meta::generate_name(&value).is_empty();
-        let base = value;
+        if !meta::name(&value).is_empty() || meta::generate_name(&value).is_empty() {
+            return self.create_once(value, dry_run, &writer).await;
+        }
         for attempt in 1.. {
-            let mut value = base.clone();
-            if generated {
-                let name = names::generate(meta::generate_name(&value));
-                meta::set_name(&mut value, &name);
-            }
-            match self.create_once(value, dry_run, &writer).await {
-                Err(error) if generated && error.is(Reason::AlreadyExists) && attempt < NAME_TRIES => {}
+            let mut named = value.clone();
+            meta::set_name(&mut named, &names::generate(meta::generate_name(&value)));
+            match self.create_once(named, dry_run, &writer).await {
+                Err(error) if error.is(Reason::AlreadyExists) && attempt < NAME_TRIES => {}
                 result => return result,
             }
         }

@@ -234,13 +234,13 @@ impl Stream {
             (true, true) => self.write(out, "MODIFIED", &event.object),
             (true, false) if event.deleted => self.write(out, "DELETED", &event.object),
             (true, false) => {
-                let last = event.previous.as_ref().map(|object| object.at_revision(event.revision()));
+                let last = event.previous.as_ref().map(|object| Arc::new(object.at_revision(event.revision())));
                 last.map_or(Ok(()), |last| self.write(out, "DELETED", &last))
             }
         }
     }
 
-    fn write(&mut self, out: &mut BytesMut, kind: &str, object: &Object) -> Result<(), ApiError> {
+    fn write(&mut self, out: &mut BytesMut, kind: &str, object: &Arc<Object>) -> Result<(), ApiError> {
         let columns = std::mem::replace(&mut self.columns, false) && self.presenter.negotiated.form == Form::Table;
         self.presenter.event(out, kind, object, columns)
     }

@@ -277,9 +277,15 @@ impl Cache {
         });
         let mut parsed = None;
         for (observer, resource) in interested {
-            let (old, new) = parsed
-                .get_or_insert_with(|| (old.map(|o| Arc::new(o.to_value())), new.map(|o| Arc::new(o.to_value()))));
-            let (old, new) = (old.clone(), new.clone());
+            let members = observer.members(resource);
+            if let (Some(old), Some(new)) = (old, new)
+                && !members.is_empty()
+                && old.agrees_with(new, members)
+            {
+                continue;
+            }
+            let parse = |object: &Arc<Object>| Arc::new(object.to_unmanaged_value());
+            let (old, new) = parsed.get_or_insert_with(|| (old.map(parse), new.map(parse))).clone();
             observer.observe(&Change { resource, namespace: parts.namespace, name: parts.name, old, new });
         }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_client::{
-    Client, Compare, CompareOp, GetOptions, KeyValue, KvClient, LeaseGrantOptions, PutOptions, Txn, TxnOp,
-    TxnOpResponse, WatchClient,
+    Client, Compare, CompareOp, GetOptions, KeyValue, KvClient, LeaseGrantOptions, Txn, TxnOp, TxnOpResponse,
+    WatchClient,
 };
 use parking_lot::Mutex;
 
@@ -41,8 +41,10 @@ impl From<KeyValue> for Stored {
 pub enum Outcome {
     /// Written, at this revision.
     Written(i64),
-    /// The condition did not hold; this is what is there.
+    /// The key is at another revision; this is what is there.
     Conflict(Option<Stored>),
+    /// The condition does not hold.
+    Refused,
 }
 
 /// One page of a range.
@@ -68,7 +70,7 @@ pub struct Etcd {
 }
 
 /// Fails when the answer takes too long.
-async fn timely<T>(request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Error> {
+pub async fn timely<T>(request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Error> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(Error::from),
         Err(_) => Err(Error::Unavailable(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
@@ -90,23 +92,16 @@ impl Etcd {
         self.client.watch_client().max_decoding_message_size(ANSWER_LIMIT)
     }
 
-    /// Writes the key when its revision is `expected` (0: when it does not exist).
-    pub async fn put(&self, key: &str, value: Vec<u8>, expected: i64, ttl: Option<Duration>) -> Result<Outcome, Error> {
-        let options = match ttl {
-            Some(ttl) => Some(PutOptions::new().with_lease(self.lease(ttl).await?)),
-            None => None,
-        };
-        self.write(key, expected, TxnOp::put(key, value, options)).await
-    }
-
-    /// Deletes the key when its revision is `expected`.
-    pub async fn delete(&self, key: &str, expected: i64) -> Result<Outcome, Error> {
-        self.write(key, expected, TxnOp::delete(key, None)).await
-    }
-
-    async fn write(&self, key: &str, expected: i64, operation: TxnOp) -> Result<Outcome, Error> {
+    /// Writes or deletes the key when its revision is `expected` (0: when it does not exist) and `condition` holds.
+    pub async fn write(
+        &self,
+        key: &str,
+        expected: i64,
+        condition: Compare,
+        operation: TxnOp,
+    ) -> Result<Outcome, Error> {
         let txn = Txn::new()
-            .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
+            .when([Compare::mod_revision(key, CompareOp::Equal, expected), condition])
             .and_then([operation])
             .or_else([TxnOp::get(key, None)]);
         let mut kv = self.kv.clone();
@@ -118,7 +113,9 @@ impl Etcd {
             TxnOpResponse::Get(mut get) => get.take_kvs().into_iter().next(),
             _ => None,
         });
-        Ok(Outcome::Conflict(current.map(Stored::from)))
+        let current = current.map(Stored::from);
+        let revision = current.as_ref().map_or(0, |current| current.revision);
+        Ok(if revision == expected { Outcome::Refused } else { Outcome::Conflict(current) })
     }
 
     /// Reads one key.
@@ -153,7 +150,7 @@ impl Etcd {
     }
 
     /// A lease that lives at least `ttl`, shared by writes close in time.
-    async fn lease(&self, ttl: Duration) -> Result<i64, Error> {
+    pub async fn lease(&self, ttl: Duration) -> Result<i64, Error> {
         let shared = {
             let mut leases = self.leases.lock();
             leases.retain(|lease| lease.granted.elapsed() < LEASE_REUSE);

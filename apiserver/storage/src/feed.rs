@@ -6,12 +6,13 @@ use std::time::Duration;
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::cache::{Cache, Write};
 use crate::codec::ValueCodec;
 use crate::error::Error;
-use crate::etcd::{Etcd, Stored};
+use crate::etcd::{Etcd, Page, Stored};
 use crate::keys;
 use crate::object::Object;
 
@@ -73,25 +74,26 @@ impl Feed {
         }
     }
 
+    /// Reads page after page; while one is being taken in, the next one is on its way.
     async fn load(&self) -> Result<i64, Error> {
         let mut objects = Vec::new();
-        let mut start = keys::ROOT.to_owned();
-        let mut revision = 0;
-        loop {
-            let page = self.etcd.range(keys::ROOT, &start, LOAD_PAGE, revision).await?;
-            if revision == 0 {
-                revision = page.revision;
-            }
-            if let Some(last) = page.items.last() {
-                start = format!("{}\0", last.key);
-            }
-            objects.extend(page.items.into_iter().filter_map(|stored| self.object(stored)));
-            if !page.more {
-                break;
+        let first = self.etcd.range(keys::ROOT, keys::ROOT, LOAD_PAGE, 0).await?;
+        let revision = first.revision;
+        let mut page = Some(first);
+        while let Some(current) = page.take() {
+            let next = current.items.last().filter(|_| current.more).map(|last| self.page_after(&last.key, revision));
+            objects.extend(current.items.into_iter().filter_map(|stored| self.object(stored)));
+            if let Some(next) = next {
+                page = Some(next.await.map_err(|error| Error::Unavailable(error.to_string()))??);
             }
         }
         self.cache.replace(objects, revision);
         Ok(revision)
+    }
+
+    fn page_after(&self, last: &str, revision: i64) -> AbortOnDropHandle<Result<Page, Error>> {
+        let (etcd, start) = (self.etcd.clone(), format!("{last}\0"));
+        AbortOnDropHandle::new(tokio::spawn(async move { etcd.range(keys::ROOT, &start, LOAD_PAGE, revision).await }))
     }
 
     async fn follow(&self) -> Ended {
@@ -161,7 +163,7 @@ impl Feed {
     }
 
     fn object(&self, stored: Stored) -> Option<Arc<Object>> {
-        if stored.key == keys::PROGRESS {
+        if stored.key.starts_with(keys::OWN) {
             return None;
         }
         match read(&*self.codec, stored) {

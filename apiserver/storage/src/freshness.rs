@@ -1,4 +1,5 @@
-//! Consistent reads from the cache: ask etcd for its revision, and wait until the cache has reached it.
+//! Consistent reads from the cache: ask etcd for its revision, and wait until the cache has reached it. A server that is the only
+//! one that may write knows without asking.
 //!
 //! Requests that arrive while a question is under way share the next one: a question only counts for requests that were
 //! there before it was asked.
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::etcd::Etcd;
+use crate::tenure::Tenure;
 
 /// How long a read waits for the cache to reach a revision.
 pub const WAIT: Duration = Duration::from_secs(3);
@@ -31,6 +33,7 @@ pub struct Freshness {
     shared: Arc<Shared>,
     cache: Arc<Cache>,
     etcd: Etcd,
+    tenure: Arc<Tenure>,
 }
 
 #[derive(Default)]
@@ -41,8 +44,8 @@ struct Shared {
 }
 
 impl Freshness {
-    pub fn new(cache: Arc<Cache>, etcd: Etcd) -> Self {
-        Freshness { shared: Arc::default(), cache, etcd }
+    pub fn new(cache: Arc<Cache>, etcd: Etcd, tenure: Arc<Tenure>) -> Self {
+        Freshness { shared: Arc::default(), cache, etcd, tenure }
     }
 
     /// Asks questions until shutdown, one at a time: while one is under way, those who come wait together for the next.
@@ -87,6 +90,13 @@ impl Freshness {
 
     /// Waits until the cache holds everything that was written before this call.
     pub async fn consistent(&self) -> Result<(), Error> {
+        match self.tenure.known() {
+            Some(revision) => self.at_least(revision).await,
+            None => self.asked().await,
+        }
+    }
+
+    async fn asked(&self) -> Result<(), Error> {
         let (sender, receiver) = oneshot::channel();
         self.shared.waiting.lock().push(sender);
         self.shared.bell.notify_one();

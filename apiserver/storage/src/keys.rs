@@ -6,8 +6,14 @@
 /// The default of `--etcd-prefix`.
 pub const ROOT: &str = "/registry/";
 
-/// A key without an object: writing it makes the watch report a revision when nothing else does.
-pub const PROGRESS: &str = "/registry/progress";
+/// The prefix of the keys that the servers have for themselves: there are no objects below it.
+pub const OWN: &str = "/registry/corten/";
+/// Writing this key makes the watch report a revision when nothing else does.
+pub const PROGRESS: &str = "/registry/corten/progress";
+/// Held by the one server that may write, where there is one.
+pub const SOLE: &str = "/registry/corten/sole-server";
+/// The prefix of one key for each server that is alive.
+pub const SERVERS: &str = "/registry/corten/servers/";
 
 /// Resources whose key does not start with their plural name.
 const RENAMED: &[(&str, &str, &str)] = &[

@@ -8,10 +8,11 @@ pub mod event;
 mod feed;
 mod freshness;
 pub mod keys;
-mod object;
+pub mod object;
 pub mod reader;
 pub mod scan;
 mod store;
+mod tenure;
 
 pub use cache::{Cache, Snapshot, Term};
 pub use error::Error;
@@ -19,3 +20,4 @@ pub use etcd::Etcd;
 pub use event::{Event, Lagged, Scope, Watcher};
 pub use object::Object;
 pub use store::{Listed, Store, Written};
+pub use tenure::Mode;

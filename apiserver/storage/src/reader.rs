@@ -52,6 +52,12 @@ pub trait Observer: Send + Sync {
     /// The resources whose changes are wanted.
     fn resources(&self) -> &'static [GroupResource<'static>];
 
-    /// Takes one change into account.
+    /// The members of a resource's objects that matter, as paths: updates that leave their bytes as they are need not be shown.
+    /// Empty means all.
+    fn members(&self, _resource: GroupResource<'_>) -> &'static [&'static [&'static str]] {
+        &[]
+    }
+
+    /// Takes one change into account. Their `metadata.managedFields` are null.
     fn observe(&self, change: &Change<'_>);
 }

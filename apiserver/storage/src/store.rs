@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use apimachinery::ApiError;
 use async_trait::async_trait;
+use etcd_client::{PutOptions, TxnOp};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Snapshot};
@@ -19,6 +21,7 @@ use crate::freshness::Freshness;
 use crate::keys;
 use crate::object::Object;
 use crate::reader::{GroupResource, Reader};
+use crate::tenure::{Keeper, Mode, PATIENCE, Tenure};
 
 /// How long a snapshot is kept for the following pages of a list.
 const SNAPSHOT_LIFE: Duration = Duration::from_secs(300);
@@ -51,14 +54,16 @@ pub struct Store {
     freshness: Freshness,
     codec: Arc<dyn ValueCodec>,
     snapshots: Arc<Mutex<Snapshots>>,
+    tenure: Arc<Tenure>,
 }
 
 impl Store {
     /// A store on etcd with an empty cache; [`Store::run`] fills it.
     pub fn new(etcd: Etcd, codec: Arc<dyn ValueCodec>) -> Self {
         let cache = Arc::new(Cache::default());
-        let freshness = Freshness::new(cache.clone(), etcd.clone());
-        Store { etcd, cache, freshness, codec, snapshots: Arc::default() }
+        let tenure = Arc::<Tenure>::default();
+        let freshness = Freshness::new(cache.clone(), etcd.clone(), tenure.clone());
+        Store { etcd, cache, freshness, codec, snapshots: Arc::default(), tenure }
     }
 
     /// The watch cache.
@@ -71,10 +76,13 @@ impl Store {
         &self.etcd
     }
 
-    /// Feeds the cache and answers for its freshness, until shutdown.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let feed = Feed { etcd: self.etcd.clone(), cache: self.cache.clone(), codec: self.codec.clone() };
-        tokio::join!(feed.run(shutdown.clone()), self.freshness.clone().run(shutdown));
+    /// Feeds the cache, answers for its freshness and takes part in the agreement on who may write, until shutdown. `server` is
+    /// this server's name: that of no other process that is alive.
+    pub async fn run(self, server: String, shutdown: CancellationToken) {
+        let (etcd, cache, tenure) = (self.etcd.clone(), self.cache.clone(), self.tenure.clone());
+        let keeper = Keeper { etcd: etcd.clone(), cache: cache.clone(), tenure, server };
+        let feed = Feed { etcd, cache, codec: self.codec.clone() };
+        tokio::join!(feed.run(shutdown.clone()), self.freshness.clone().run(shutdown.clone()), keeper.run(shutdown));
     }
 
     /// Waits until the cache is filled for the first time.
@@ -87,6 +95,16 @@ impl Store {
     /// Waits until the cache holds everything that was written before this call.
     pub async fn consistent(&self) -> Result<(), Error> {
         self.freshness.consistent().await
+    }
+
+    /// The revision that holds every write there is, where that is known without asking.
+    pub fn known(&self) -> Option<i64> {
+        self.tenure.known()
+    }
+
+    /// Announces what this server may write under.
+    pub fn modes(&self) -> watch::Receiver<Mode> {
+        self.tenure.modes()
     }
 
     /// Waits until the cache has reached a revision that a client has seen.
@@ -113,20 +131,46 @@ impl Store {
     async fn put(&self, key: &str, json: Vec<u8>, expected: i64, ttl: Option<Duration>) -> Result<Written, Error> {
         let corrupt = |reason| Error::Corrupt { key: key.to_owned(), reason };
         let value = self.codec.write(key, json.clone()).map_err(corrupt)?;
-        match self.etcd.put(key, value, expected, ttl).await? {
-            Outcome::Written(revision) => {
+        let options = match ttl {
+            Some(ttl) => Some(PutOptions::new().with_lease(self.etcd.lease(ttl).await?)),
+            None => None,
+        };
+        match self.write(key, expected, TxnOp::put(key, value, options)).await? {
+            Ok(revision) => {
                 let object = Object::new(key.into(), &json, revision).map_err(|error| corrupt(error.to_string()))?;
                 Ok(Written::Done(Arc::new(object)))
             }
-            Outcome::Conflict(current) => Ok(Written::Conflict(self.read(current)?)),
+            Err(current) => Ok(Written::Conflict(self.read(current)?)),
         }
     }
 
     /// Deletes the object when its revision is that of `object`; the answer is its last state as of the deletion.
     pub async fn delete(&self, object: &Object) -> Result<Written, Error> {
-        match self.etcd.delete(&object.key, object.revision).await? {
-            Outcome::Written(revision) => Ok(Written::Done(Arc::new(object.at_revision(revision)))),
-            Outcome::Conflict(current) => Ok(Written::Conflict(self.read(current)?)),
+        match self.write(&object.key, object.revision, TxnOp::delete(&*object.key, None)).await? {
+            Ok(revision) => Ok(Written::Done(Arc::new(object.at_revision(revision)))),
+            Err(current) => Ok(Written::Conflict(self.read(current)?)),
+        }
+    }
+
+    /// Writes as the agreement with other servers allows: the revision, or what is there instead.
+    async fn write(&self, key: &str, expected: i64, operation: TxnOp) -> Result<Result<i64, Option<Stored>>, Error> {
+        let mut modes = self.tenure.modes();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let condition = modes.borrow_and_update().condition();
+            if let Some(condition) = condition {
+                match self.etcd.write(key, expected, condition, operation.clone()).await? {
+                    Outcome::Written(revision) => {
+                        self.tenure.wrote(revision);
+                        return Ok(Ok(revision));
+                    }
+                    Outcome::Conflict(current) => return Ok(Err(current)),
+                    Outcome::Refused => {}
+                }
+            }
+            if tokio::time::timeout_at(deadline, modes.changed()).await.is_err() {
+                return Err(Error::Unavailable("another server is the only one that may write".into()));
+            }
         }
     }
 

@@ -148,6 +148,13 @@ impl Observer for Node {
         &OBSERVED
     }
 
+    fn members(&self, resource: GroupResource<'_>) -> &'static [&'static [&'static str]] {
+        match resource.resource {
+            "pods" => references::MEMBERS_OF_POD,
+            _ => &[&["spec"]],
+        }
+    }
+
     fn observe(&self, change: &Change<'_>) {
         self.graph.write().apply(change);
     }

@@ -21,6 +21,14 @@ pub enum Kind {
 /// The annotation of pods that only mirror a static pod.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// What of a pod says what it needs.
+pub const MEMBERS_OF_POD: &[&[&str]] = &[
+    &["spec"],
+    &["metadata", "annotations"],
+    &["status", "resourceClaimStatuses"],
+    &["status", "extendedResourceClaimStatus"],
+];
+
 /// Whether the pod mirrors a static pod of its node.
 pub fn is_mirror(pod: &Value) -> bool {
     pod.pointer("/metadata/annotations").and_then(|a| a.get(MIRROR)).is_some()
