@@ -25,6 +25,8 @@ pub trait Strategy: Send + Sync {
     fn validate_status_update(&self, obj: &Value, old: &Value) -> ErrorList;
     /// Texts for the `Warning` headers of the answer to a write. A new object is shown as it was admitted, before its preparation.
     fn warnings(&self, obj: &Value, old: Option<&Value>) -> Vec<String>;
+    /// The same for a write of the status.
+    fn status_warnings(&self, obj: &Value) -> Vec<String>;
     /// The text of a warning that every request for the kind gets.
     fn deprecation(&self) -> Option<&'static str>;
     /// Whether an update may create the object.
@@ -61,6 +63,8 @@ pub struct Kind {
     pub status: fn(Node<'_>, &Value),
     /// What is valid and worth a warning, of a new object or one with the old.
     pub warnings: fn(Node<'_>, Option<&Value>),
+    /// What is worth a warning of a new status.
+    pub status_warnings: fn(Node<'_>),
     pub deprecation: Option<&'static str>,
     /// How often the parts of an object that is updated are looked at.
     pub looks: Looks,
@@ -119,6 +123,7 @@ impl Kind {
         transition: |_, _| {},
         status: |_, _| {},
         warnings: |_, _| {},
+        status_warnings: |_| {},
         deprecation: None,
         looks: Looks::ONCE,
         generation: false,
@@ -291,6 +296,12 @@ impl Strategy for Row {
     fn warnings(&self, obj: &Value, old: Option<&Value>) -> Vec<String> {
         let context = Context::default();
         (self.kind.warnings)(context.root(obj), old);
+        context.into_warnings()
+    }
+
+    fn status_warnings(&self, obj: &Value) -> Vec<String> {
+        let context = Context::default();
+        (self.kind.status_warnings)(context.root(obj));
         context.into_warnings()
     }
 

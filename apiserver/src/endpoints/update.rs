@@ -173,7 +173,11 @@ impl Call<'_> {
         };
         self.check(attributes.name, errors)?;
         apimachinery::schema::fill_zeros(self.stored_type(), value);
-        self.warnings.add(strategy.warnings(&self.for_strategy(value), Some(&self.for_strategy(old))));
+        self.warnings.add(match part {
+            Part::Main => strategy.warnings(&self.for_strategy(value), Some(&self.for_strategy(old))),
+            Part::Status => strategy.status_warnings(value),
+            Part::Resize | Part::EphemeralContainers | Part::Approval => Vec::new(),
+        });
         self.check_escalation(value, Some(old))?;
         self.warnings.add(self.server.admission.validate(attributes, Some(value), Some(old)).await?);
         Ok(())

@@ -14,6 +14,10 @@ pub const KIND: Kind = Kind {
     group: "",
     resource: "services",
     warnings: |root, _| warnings::service(root),
+    status_warnings: |root| {
+        let balancer = root.get("status").get("loadBalancer");
+        balancer.get("ingress").items().for_each(|ingress| warnings::address(ingress.get("ip")));
+    },
     name: names::dns1123_label,
     default,
     create: |service| normalize_cluster_ips(service, None),
