@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::groups::Groups;
 use crate::labels::{Labels, Str};
 use crate::node::{Node, NodeInfo};
 use crate::pod::Pod;
@@ -43,6 +44,8 @@ pub struct Cache {
     namespaces: HashMap<Str, Labels>,
     /// Disruption budgets by their keys.
     budgets: HashMap<Str, Budget>,
+    /// What Services and controllers select by.
+    pub groups: Groups,
     /// Placed pods that want to be near others, or away from them.
     pods_with_affinity: usize,
     /// Grows by one with every change of a slot.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod cycle;
 pub mod diagnosis;
 pub mod framework;
+pub mod groups;
 pub mod labels;
 pub mod metrics;
 pub mod node;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::affinity::PodAffinity;
+use crate::groups::Kind;
 use crate::labels::{Labels, Str, intern};
 use crate::node::{Effect, Taint};
 use crate::resources::{Requests, pod_requests};
@@ -44,6 +46,8 @@ pub struct Pod {
     pub affinity: Option<Box<PodAffinity>>,
     /// How its like are to be spread.
     pub spread: Box<[SpreadConstraint]>,
+    /// What made it, of the kinds that say which pods are alike.
+    pub controller: Option<(Kind, Str)>,
     /// The condition PodScheduled as the API has it: (status, reason, message).
     pub scheduled_condition: Option<(Str, Str, Str)>,
 }
@@ -137,6 +141,7 @@ impl Pod {
                 .flatten()
                 .map(|one| SpreadConstraint::new(one, meta.labels.as_ref()))
                 .collect(),
+            controller: controller(meta),
             scheduled_condition: status.and_then(scheduled_condition),
         })
     }
@@ -161,6 +166,11 @@ impl Pod {
 
 pub fn preferences(terms: &[api::PreferredSchedulingTerm]) -> Box<[(i64, Term)]> {
     terms.iter().filter(|t| t.weight != 0).map(|t| (i64::from(t.weight), Term::new(&t.preference))).collect()
+}
+
+fn controller(meta: &ObjectMeta) -> Option<(Kind, Str)> {
+    let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    Some((Kind::of_owner(&owner.api_version, &owner.kind)?, owner.name.as_str().into()))
 }
 
 fn node_selector(spec: &api::PodSpec) -> Box<[Requirement]> {

@@ -11,10 +11,12 @@ use rand::rngs::SmallRng;
 use crate::cache::{Budget, Cache};
 use crate::cycle::{Choice, Cycle, Failure};
 use crate::framework::{CycleState, Event, Permission, Point, Profile, Remedy, Status};
+use crate::groups;
 use crate::labels::{Labels, Str};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::queue::{Nominated, Profiles, Queue, QueuedPod, Setback, Settings, Sizes};
+use crate::selector::Selector;
 
 /// The reasons of the condition PodScheduled=False.
 pub const UNSCHEDULABLE: &str = "Unschedulable";
@@ -51,6 +53,17 @@ pub enum Input {
         key: Str,
     },
     AllBudgets(Vec<(Str, Budget)>),
+    Group {
+        key: groups::Key,
+        selector: Selector,
+    },
+    GroupGone {
+        key: groups::Key,
+    },
+    AllGroups {
+        kind: groups::Kind,
+        all: Vec<(groups::Key, Selector)>,
+    },
     /// The binding of an assumed pod ended.
     BindingEnded {
         uid: Str,
@@ -182,6 +195,9 @@ impl Scheduler {
                 gone.iter().for_each(|key| self.cache.remove_budget(key));
                 all.into_iter().for_each(|(key, budget)| self.cache.set_budget(key, budget));
             }
+            Input::Group { key, selector } => self.cache.groups.set(key, selector),
+            Input::GroupGone { key } => self.cache.groups.remove(&key),
+            Input::AllGroups { kind, all } => self.cache.groups.replace(kind, all),
             Input::BindingEnded { uid, result } => self.binding_ended(&uid, result, now),
         }
     }

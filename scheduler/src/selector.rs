@@ -108,6 +108,14 @@ impl Selector {
         }
     }
 
+    /// What must hold; nothing for a selector that matches nothing.
+    pub fn requirements(&self) -> &[Requirement] {
+        match self {
+            Self::Nothing => &[],
+            Self::All(all) => all,
+        }
+    }
+
     /// Whether it selects everything, as `{}` does.
     pub fn is_everything(&self) -> bool {
         matches!(self, Self::All(requirements) if requirements.is_empty())

@@ -45,6 +45,20 @@ impl SpreadConstraint {
         }
     }
 
+    /// The ones of pods that have none of their own, if it is known which pods are alike: mild ones over nodes and zones.
+    pub fn usual(selector: &Selector) -> Vec<Self> {
+        let soft = |key: &str, max_skew| Self {
+            max_skew,
+            key: intern(key),
+            selector: selector.clone(),
+            is_hard: false,
+            min_domains: 1,
+            honors_affinity: true,
+            honors_taints: false,
+        };
+        vec![soft("kubernetes.io/hostname", 3), soft("topology.kubernetes.io/zone", 5)]
+    }
+
     /// Whether a pod is one of those that are counted.
     pub fn counts(&self, namespace: &str, pod: &Pod) -> bool {
         !pod.is_terminating && *pod.namespace == *namespace && self.selector.matches(&pod.labels)
@@ -147,15 +161,22 @@ impl Domains {
     }
 }
 
-/// What a node adds for the constraints of a pod; `None` if it lacks one of the keys, and so can hold none of its like.
+/// What a node adds for the constraints of a pod; `None` if it lacks one of the keys and must not (`needs_all`), so that none of the
+/// pod's like count there.
 pub fn part(
     constraints: &[SpreadConstraint],
     namespace: &str,
     node: &NodeInfo,
+    needs_all: bool,
     is_excluded: impl Fn(&SpreadConstraint) -> bool,
 ) -> Option<Part> {
-    let values: Option<Vec<&Str>> = constraints.iter().map(|one| node.node.labels.get(&one.key)).collect();
+    if needs_all && !constraints.iter().all(|one| node.node.labels.has(&one.key)) {
+        return None;
+    }
     let count = |one: &SpreadConstraint| node.pods.iter().filter(|pod| one.counts(namespace, pod)).count() as i64;
-    let entry = |(one, value): (&SpreadConstraint, &Str)| (!is_excluded(one)).then(|| (value.clone(), count(one)));
-    Some(constraints.iter().zip(values?).map(entry).collect())
+    let entry = |one: &SpreadConstraint| {
+        let value = node.node.labels.get(&one.key).filter(|_| !is_excluded(one))?;
+        Some((value.clone(), count(one)))
+    };
+    Some(constraints.iter().map(entry).collect())
 }

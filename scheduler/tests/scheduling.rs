@@ -10,7 +10,7 @@ use e2e::process::Process;
 use e2e::{ControlPlane, Options};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -291,6 +291,37 @@ async fn pods_are_spread_and_kept_apart_and_together() -> Result<()> {
     assert!(refusal.starts_with("0/3 nodes are available: 3 node(s) didn't match pod affinity rules."), "{refusal}");
     cluster.labelled("cache", "cache", json!({ "nodeSelector": { "kubernetes.io/hostname": "a2" } })).await?;
     assert_eq!(cluster.bound("client").await?, "a2", "it comes with the one that it wants to be near");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_a_service_are_spread_without_being_told_to() -> Result<()> {
+    let cluster = Cluster::start(&[]).await?;
+    let services: Api<Service> = Api::namespaced(cluster.client.clone(), "default");
+    let service =
+        json!({ "metadata": { "name": "web" }, "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] } });
+    services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+    for name in ["n1", "n2", "n3"] {
+        cluster.node(name, json!({})).await?;
+    }
+    // By what is free, n1 is the best for each that follows.
+    for name in ["n2", "n3"] {
+        let mut filler = asking("1");
+        filler["nodeSelector"] = json!({ "kubernetes.io/hostname": name });
+        cluster.pod(&format!("filler-{name}"), filler).await?;
+        assert_eq!(cluster.bound(&format!("filler-{name}")).await?, name);
+    }
+    for name in ["alone-0", "alone-1"] {
+        cluster.pod(name, json!({})).await?;
+        assert_eq!(cluster.bound(name).await?, "n1");
+    }
+    let mut nodes = Vec::new();
+    for name in ["web-0", "web-1", "web-2"] {
+        cluster.labelled(name, "web", json!({})).await?;
+        nodes.push(cluster.bound(name).await?);
+    }
+    nodes.sort();
+    assert_eq!(nodes, ["n1", "n2", "n3"]);
     Ok(())
 }
 

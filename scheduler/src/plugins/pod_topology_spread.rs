@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::framework::{
     Actions, CycleState, Event, Hint, MAX_NODE_SCORE, Plugin, Point, Points, PreFilter, PreScore, Status,
 };
-use crate::labels::Str;
+use crate::labels::{Labels, Str};
 use crate::node::{Effect, Node, NodeInfo};
 use crate::plugins::node_affinity;
 use crate::pod::{Pod, Toleration};
@@ -41,7 +41,7 @@ pub struct Args {
 /// What is wrong with the arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
-    #[error("defaultConstraints: not supported yet: a pod's own constraints count")]
+    #[error("defaultConstraints: not supported: a pod's own constraints count, or the usual ones")]
     Defaults,
     #[error("defaultingType: {0:?} is not System or List")]
     Type(String),
@@ -52,6 +52,8 @@ pub enum ArgsError {
 struct Key {
     namespace: Str,
     constraints: Vec<SpreadConstraint>,
+    /// Whether nodes that lack a key count for none of the constraints; not so where the constraints are not the pod's own.
+    needs_all: bool,
     /// Where a constraint leaves nodes out by them.
     node_selector: Box<[Requirement]>,
     required_nodes: Option<Box<[Term]>>,
@@ -60,7 +62,16 @@ struct Key {
 
 impl Key {
     fn new(pod: &Pod, is_hard: bool) -> Option<Self> {
-        let constraints: Vec<_> = pod.spread.iter().filter(|one| one.is_hard == is_hard).cloned().collect();
+        Self::of(pod, pod.spread.iter().filter(|one| one.is_hard == is_hard).cloned().collect(), true)
+    }
+
+    /// The usual constraints, for a pod that has none.
+    fn usual(pod: &Pod, cache: &Cache) -> Option<Self> {
+        let selector = if pod.spread.is_empty() { cache.groups.selector_of(pod) } else { None };
+        Self::of(pod, SpreadConstraint::usual(&selector?), false)
+    }
+
+    fn of(pod: &Pod, constraints: Vec<SpreadConstraint>, needs_all: bool) -> Option<Self> {
         let by_affinity = constraints.iter().any(|one| one.honors_affinity);
         let by_taints = constraints.iter().any(|one| one.honors_taints);
         (!constraints.is_empty()).then(|| Self {
@@ -69,6 +80,7 @@ impl Key {
             required_nodes: pod.required_nodes.clone().filter(|_| by_affinity),
             tolerations: if by_taints { pod.tolerations.clone() } else { Box::default() },
             constraints,
+            needs_all,
         })
     }
 }
@@ -116,11 +128,14 @@ struct Soft {
     /// The more domains, the more each pod in one weighs.
     weights: Vec<f64>,
     namespace: Str,
+    needs_all: bool,
 }
 
 #[derive(Default)]
 pub struct PodTopologySpread {
     sums: Sums<Key, Domains>,
+    /// Whether pods that have no constraints get none (`defaultingType: List`).
+    is_own_only: bool,
 }
 
 impl PodTopologySpread {
@@ -132,13 +147,13 @@ impl PodTopologySpread {
         if !args.default_constraints.is_empty() {
             return Err(ArgsError::Defaults);
         }
-        Ok(Self::default())
+        Ok(Self { is_own_only: args.defaulting_type.as_deref() == Some("List"), ..Self::default() })
     }
 
     fn domains(&self, key: Key, pod: &Pod, cache: &Cache) -> (Arc<[SpreadConstraint]>, Arc<Domains>) {
-        let constraints: Arc<[SpreadConstraint]> = key.constraints.clone().into();
+        let (constraints, needs_all): (Arc<[SpreadConstraint]>, _) = (key.constraints.clone().into(), key.needs_all);
         let of_node = |node: &NodeInfo| {
-            part(&constraints, &pod.namespace, node, |constraint| is_excluded(pod, &node.node, constraint))
+            part(&constraints, &pod.namespace, node, needs_all, |constraint| is_excluded(pod, &node.node, constraint))
         };
         let domains = self.sums.get(key, cache, &of_node);
         (constraints, domains)
@@ -209,11 +224,13 @@ impl Plugin for PodTopologySpread {
     }
 
     fn pre_score(&self, state: &mut CycleState, pod: &Pod, cache: &Cache, feasible: &[usize]) -> PreScore {
-        let Some(key) = Key::new(pod, false) else { return PreScore::Skip };
+        let usual = || Key::usual(pod, cache).filter(|_| !self.is_own_only);
+        let Some(key) = Key::new(pod, false).or_else(usual) else { return PreScore::Skip };
+        let needs_all = key.needs_all;
         let (constraints, domains) = self.domains(key, pod, cache);
         let labels = |position: &usize| &cache.node_at(*position).node.labels;
-        let complete: Vec<_> =
-            feasible.iter().map(labels).filter(|labels| constraints.iter().all(|one| labels.has(&one.key))).collect();
+        let is_complete = |labels: &&Labels| !needs_all || constraints.iter().all(|one| labels.has(&one.key));
+        let complete: Vec<_> = feasible.iter().map(labels).filter(is_complete).collect();
         let size = |one: &SpreadConstraint| {
             let mut values: Vec<&Str> = complete.iter().filter_map(|labels| labels.get(&one.key)).collect();
             values.sort_unstable();
@@ -221,7 +238,7 @@ impl Plugin for PodTopologySpread {
             values.len()
         };
         let weights = constraints.iter().map(|one| (size(one) as f64 + 2.0).ln()).collect();
-        state.write(Soft { constraints, domains, weights, namespace: pod.namespace.clone() });
+        state.write(Soft { constraints, domains, weights, namespace: pod.namespace.clone(), needs_all });
         PreScore::Score
     }
 
@@ -229,7 +246,11 @@ impl Plugin for PodTopologySpread {
         let Some(soft) = state.read::<Soft>() else { return 0 };
         let mut score = 0.0;
         for (index, (one, weight)) in soft.constraints.iter().zip(&soft.weights).enumerate() {
-            let Some(value) = node.node.labels.get(&one.key) else { return IGNORED };
+            let value = match node.node.labels.get(&one.key) {
+                Some(value) => value,
+                None if soft.needs_all => return IGNORED,
+                None => continue,
+            };
             let pods = if &*one.key == HOSTNAME {
                 node.pods.iter().filter(|pod| one.counts(&soft.namespace, pod)).count() as i64
             } else {
@@ -259,6 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::groups;
     use crate::labels::intern;
     use crate::testing::{NodeBuilder, PodBuilder};
 
@@ -365,5 +387,24 @@ mod tests {
         let mut scores = names.map(|name| plugin.score(&state, &pod, cache.node(name).unwrap()));
         plugin.normalize(&state, &mut scores);
         assert!(scores[2] == 100 && scores[2] > scores[1] && scores[1] > scores[0] && scores[3] == 0, "{scores:?}");
+    }
+
+    #[test]
+    fn pods_without_constraints_are_spread_by_what_selects_them() {
+        let selector = groups::of_map(Some(&[("app".to_owned(), "web".to_owned())].into()));
+        let mut cache = cache(&[("a", 2), ("a", 0), ("b", 1), ("", 0)]);
+        let (positions, names) = ((0..4).collect::<Vec<_>>(), ["n0", "n1", "n2", "n3"]);
+        let plain = pod("p", json!([]));
+        let plugin = PodTopologySpread::default();
+        let mut state = CycleState::default();
+        assert_eq!(plugin.pre_score(&mut state, &plain, &cache, &positions), PreScore::Skip, "nobody knows its like");
+        let key = groups::Key { kind: groups::Kind::Service, namespace: intern("default"), name: intern("web") };
+        cache.groups.set(key, selector);
+        assert_eq!(plugin.pre_score(&mut state, &plain, &cache, &positions), PreScore::Score);
+        let mut scores = names.map(|name| plugin.score(&state, &plain, cache.node(name).unwrap()));
+        plugin.normalize(&state, &mut scores);
+        assert!(scores[0] < scores[2] && scores[2] < scores[3] && scores[0] < scores[1], "{scores:?}");
+        let own = PodTopologySpread::new(&Args { defaulting_type: Some("List".into()), ..Args::default() }).unwrap();
+        assert_eq!(own.pre_score(&mut state, &plain, &cache, &positions), PreScore::Skip);
     }
 }

@@ -1,10 +1,11 @@
-//! The watches: pods that have not finished, nodes, the labels of namespaces, and disruption budgets. Objects are made compact at once; the full ones are not kept.
+//! The watches: pods that have not finished, nodes, the labels of namespaces, disruption budgets, and what selects pods. Objects are made compact at once; the full ones are not kept.
 
 use std::sync::Arc;
 
 use component_base::runner::chain;
 use component_base::shutdown::Shutdown;
 use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::PartialObjectMeta;
@@ -14,6 +15,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::cache::Budget;
+use crate::groups::{Key, Kind, of_map};
 use crate::labels::{Labels, Str, intern};
 use crate::node::Node;
 use crate::pod::Pod;
@@ -61,6 +63,15 @@ pub fn start(client: &Client, inputs: &mpsc::Sender<Input>, shutdown: &Shutdown)
     tokio::spawn(nodes.run(Api::all(client()), all(), inputs.clone(), shutdown.clone()));
     tokio::spawn(namespaces.run(Api::all(client()), all(), inputs.clone(), shutdown.clone()));
     tokio::spawn(budgets.run(Api::all(client()), all(), inputs.clone(), shutdown.clone()));
+    tokio::spawn(groups::<api::Service>().run(Api::all(client()), all(), inputs.clone(), shutdown.clone()));
+    tokio::spawn(groups::<api::ReplicationController>().run(
+        Api::all(client()),
+        all(),
+        inputs.clone(),
+        shutdown.clone(),
+    ));
+    tokio::spawn(groups::<ReplicaSet>().run(Api::all(client()), all(), inputs.clone(), shutdown.clone()));
+    tokio::spawn(groups::<StatefulSet>().run(Api::all(client()), all(), inputs.clone(), shutdown.clone()));
 }
 
 fn budget_key(object: &PodDisruptionBudget) -> Option<Str> {
@@ -74,6 +85,55 @@ fn budget(object: &PodDisruptionBudget) -> Option<Budget> {
         selector: Selector::new(object.spec.as_ref()?.selector.as_ref()),
         allowed: object.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0),
     })
+}
+
+/// What selects pods.
+trait Group: kube::Resource {
+    const KIND: Kind;
+
+    fn selector(&self) -> Selector;
+}
+
+impl Group for api::Service {
+    const KIND: Kind = Kind::Service;
+
+    fn selector(&self) -> Selector {
+        of_map(self.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
+    }
+}
+
+impl Group for api::ReplicationController {
+    const KIND: Kind = Kind::ReplicationController;
+
+    fn selector(&self) -> Selector {
+        of_map(self.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
+    }
+}
+
+impl Group for ReplicaSet {
+    const KIND: Kind = Kind::ReplicaSet;
+
+    fn selector(&self) -> Selector {
+        Selector::new(self.spec.as_ref().map(|spec| &spec.selector))
+    }
+}
+
+impl Group for StatefulSet {
+    const KIND: Kind = Kind::StatefulSet;
+
+    fn selector(&self) -> Selector {
+        Selector::new(self.spec.as_ref().map(|spec| &spec.selector))
+    }
+}
+
+fn groups<K: Group>() -> Watch<K, (Key, Selector)> {
+    Watch {
+        compact: |object| Some((Key::new(K::KIND, object.meta())?, object.selector())),
+        one: |(key, selector)| Input::Group { key, selector },
+        gone: |object| Key::new(K::KIND, object.meta()).map(|key| Input::GroupGone { key }),
+        all: |all| Input::AllGroups { kind: K::KIND, all },
+        listed: Vec::new(),
+    }
 }
 
 /// How the events of one kind become inputs.
