@@ -164,9 +164,10 @@ impl Node {
             r#"{{"cniVersion":"0.4.0","name":"t","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":{{"type":"host-local","dataDir":"{dir}/ipam","ranges":[[{{"subnet":"10.99.0.0/24"}}]]}}}}]}}"#
         );
         fs::write(self.path("cni/10-t.conflist"), network)?;
+        // How full the machine's disk is must not decide a test.
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
-             containerRuntimeEndpoint: unix://{dir}/containerd.sock\nfailSwapOn: false\nport: {PORT}\n\
+             containerRuntimeEndpoint: unix://{dir}/containerd.sock\nfailSwapOn: false\nport: {PORT}\nevictionHard: {{}}\n\
              cgroupRoot: /{}\n\
              authentication:\n  anonymous: {{enabled: false}}\n  webhook: {{enabled: true}}\n  x509: {{clientCAFile: {}/ca.crt}}\n\
              authorization: {{mode: Webhook}}\n",

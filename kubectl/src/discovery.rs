@@ -67,6 +67,11 @@ impl Resource {
         if self.group.is_empty() { kind } else { format!("{kind}.{}", self.group) }
     }
 
+    /// `Deployment.apps`, `Pod`: how messages name what a command has no way to deal with.
+    pub fn group_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
     /// `"apps/v1, Resource=deployments"`, with its quotes.
     pub fn described(&self) -> String {
         format!("\"{}/{}, Resource={}\"", self.group, self.version, self.plural)

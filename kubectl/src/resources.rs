@@ -12,6 +12,8 @@ use crate::options::{Files, Selection};
 use crate::session::Session;
 use crate::streams::Streams;
 
+/// What a command says that is told which objects of no type.
+pub const UNSELECTED: &str = "at least one resource must be specified to use a selector";
 /// What a command says that is to be told objects.
 pub const NOTHING: &str = "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'";
 const MIXED: &str = "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource resource/<resource_name>'";
@@ -58,7 +60,29 @@ impl Target {
     /// # Errors
     /// When it does not exist, and what else the server says.
     pub async fn read(&self, client: &Client) -> Result<Value> {
-        client.json(&Call::get(self.path())).await
+        read(client, &Call::get(self.path()), &self.namespace).await
+    }
+}
+
+/// One object in a namespace. Where it is missing because its namespace is, the error tells of that.
+///
+/// # Errors
+/// When it does not exist, and what else the server says.
+pub async fn read(client: &Client, call: &Call, namespace: &str) -> Result<Value> {
+    match client.json(call).await {
+        Err(error) => Err(while_reading(client, namespace, error).await),
+        object => object,
+    }
+}
+
+/// An error of an object in a namespace, or of the namespace where that is missing.
+pub async fn while_reading(client: &Client, namespace: &str, error: Error) -> Error {
+    if !error.is_not_found() || namespace.is_empty() || namespace == "default" {
+        return error;
+    }
+    match client.json(&Call::get(format!("/api/v1/namespaces/{namespace}"))).await {
+        Err(missing) if missing.is_not_found() => missing,
+        _ => error,
     }
 }
 
@@ -122,11 +146,7 @@ pub async fn queries(
         return Ok(found.into_iter().map(|found| found.target.into()).collect());
     }
     if selection.arguments.is_empty() {
-        return usage(if selection.selector.is_empty() {
-            NOTHING
-        } else {
-            "at least one resource must be specified to use a selector"
-        });
+        return usage(if selection.selector.is_empty() { NOTHING } else { UNSELECTED });
     }
     let named = read_arguments(&selection.arguments)?;
     let selecting = !selection.selector.is_empty() || !selection.field_selector.is_empty();
@@ -307,7 +327,7 @@ pub fn while_selecting(error: Error, resource: &Resource, selection: &Selection)
 async fn one(client: &Client, query: &Query, selection: &Selection) -> Result<Vec<Found>> {
     let call = Call::get(query.resource.path(Some(&query.namespace), query.name.as_deref()));
     let objects = match &query.name {
-        Some(_) => vec![client.json(&call).await?],
+        Some(_) => vec![read(client, &call, &query.namespace).await?],
         None => {
             let call =
                 call.query("labelSelector", &selection.selector).query("fieldSelector", &selection.field_selector);

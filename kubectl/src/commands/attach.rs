@@ -34,7 +34,8 @@ pub struct Options {
 
 pub async fn run(options: Options, session: &mut Session, streams: &mut Streams) -> Result<()> {
     let argument = match options.arguments.as_slice() {
-        [argument] => argument,
+        [argument] => argument.clone(),
+        [kind, name] => format!("{kind}/{name}"),
         [] => return usage("at least 1 argument is required for attach"),
         more => {
             return usage(format!(
@@ -44,7 +45,7 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
             ));
         }
     };
-    let target = pods::target(session, argument).await?;
+    let target = pods::target(session, &argument).await?;
     let object = target.read(&session.client).await?;
     let patience = limit(options.pod_running_timeout).unwrap_or_default();
     let pod = pods::attachable(session, &object, patience).await?;

@@ -91,7 +91,8 @@ pub async fn run(mut options: Options, session: &mut Session, streams: &mut Stre
 fn complete(options: &mut Options, session: &Session) -> Result<()> {
     let selection = &options.selection;
     if selection.arguments.is_empty() && selection.files.is_empty() {
-        return usage(resources::NOTHING);
+        let selecting = options.all || !selection.selector.is_empty();
+        return usage(if selecting { resources::UNSELECTED } else { resources::NOTHING });
     }
     if options.all && !selection.selector.is_empty() {
         return usage("setting 'all' parameter but found a non empty selector. ");

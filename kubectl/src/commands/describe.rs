@@ -32,11 +32,16 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
     }
     let queries = resources::queries(session, selection, Unnamed::All, streams).await?;
     let (found, mut failed) = resources::visit(&session.client, &queries, selection).await;
-    if let ([_, prefix], [query]) = (selection.arguments.as_slice(), queries.as_slice())
+    if let [kind, prefix] = selection.arguments.as_slice()
         && failed.iter().any(Error::is_not_found)
     {
-        let error = failed.remove(0);
-        return matching(&options, query, prefix, error, session, streams).await;
+        return match queries.as_slice() {
+            [query] if !kind.contains('/') => {
+                let error = failed.remove(0);
+                matching(&options, query, prefix, error, session, streams).await
+            }
+            _ => Error::all(failed),
+        };
     }
     let mut first = true;
     for object in found.iter().map(|found| &found.object) {
@@ -74,10 +79,6 @@ async fn matching(
 ) -> Result<()> {
     let call = Call::get(query.resource.path(Some(&query.namespace), None));
     let mut objects = session.client.list(&call, options.selection.chunk_size).await?;
-    // Nothing is found in a namespace that there is not, of which the first error does not speak.
-    if objects.is_empty() && query.resource.namespaced && !query.namespace.is_empty() {
-        session.client.json(&Call::get(format!("/api/v1/namespaces/{}", query.namespace))).await?;
-    }
     objects.retain(|object| fields::name(object).starts_with(prefix));
     for object in &mut objects {
         object["apiVersion"] = query.resource.api_version().into();

@@ -44,10 +44,14 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
     validate(&options)?;
     let target = match options.arguments.first() {
         Some(argument) => pods::target(session, argument).await?,
-        None => match resources::in_files(session, (&options.files, false), "", streams).await?.found.pop() {
-            Some(found) => found.target,
-            None => return usage("no objects passed"),
-        },
+        None => {
+            let mut found = resources::in_files(session, (&options.files, false), "", streams).await?.found;
+            match found.pop() {
+                Some(only) if found.is_empty() => only.target,
+                Some(_) => return usage("cannot exec into multiple objects at a time"),
+                None => return usage("no objects passed"),
+            }
+        }
     };
     let object = target.read(&session.client).await?;
     let patience = limit(options.pod_running_timeout).unwrap_or_default();

@@ -201,7 +201,7 @@ async fn one_table<'a>(options: &Options, plan: &Plan, query: &'a Query, client:
         .await;
     match asked {
         Ok(()) => Ok(rows),
-        Err(error) if query.name.is_some() => Err(error),
+        Err(error) if query.name.is_some() => Err(resources::while_reading(client, &query.namespace, error).await),
         Err(error) => Err(resources::while_selecting(error, &query.resource, &options.selection)),
     }
 }
@@ -284,7 +284,7 @@ async fn objects(options: &Options, plan: Plan, session: &Session, streams: &mut
         }
     }
     let single = matches!(plan.queries.as_slice(), [Query { name: Some(_), .. }]);
-    if found.is_empty() && (single || options.ignore_not_found || !failed.is_empty()) {
+    if found.is_empty() && (single || options.ignore_not_found) {
         return Error::all(failed);
     }
     if let Some(template) = &plan.sort
@@ -313,7 +313,7 @@ async fn objects(options: &Options, plan: Plan, session: &Session, streams: &mut
 async fn fetch(options: &Options, query: &Query, client: &Client) -> Result<Vec<Value>> {
     let call = call(options, query);
     if query.name.is_some() {
-        return Ok(vec![client.json(&call).await?]);
+        return Ok(vec![resources::read(client, &call, &query.namespace).await?]);
     }
     let listed = client.list(&call, options.selection.chunk_size).await;
     let mut objects = listed.map_err(|error| resources::while_selecting(error, &query.resource, &options.selection))?;

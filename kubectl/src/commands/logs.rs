@@ -10,6 +10,8 @@ use crate::api::{Call, Chunks, Client};
 use crate::error::{Error, Result, usage, wrong_call};
 use crate::fields::{self, Fields};
 use crate::flags::{duration, limit, whole};
+use crate::options::Selection;
+use crate::resources;
 use crate::session::Session;
 use crate::streams::Streams;
 
@@ -85,7 +87,13 @@ pub async fn run(mut options: Options, session: &mut Session, streams: &mut Stre
     } else {
         let call = Call::get(format!("/api/v1/namespaces/{}/pods", session.namespace))
             .query("labelSelector", &options.selector);
-        session.client.list(&call, crate::api::CHUNK).await?
+        match session.client.list(&call, crate::api::CHUNK).await {
+            Ok(found) => found,
+            Err(error) => {
+                let (pods, selector) = (session.find("pods").await?, options.selector.clone());
+                return Err(resources::while_selecting(error, &pods, &Selection { selector, ..Selection::default() }));
+            }
+        }
     };
     if found.is_empty() && !options.selector.is_empty() {
         return Ok(writeln!(streams.err, "No resources found in {} namespace.", session.namespace)?);
@@ -210,7 +218,7 @@ fn of_pod(options: &Options, pod: &Value, streams: &mut Streams) -> Result<Vec<L
         return Ok(names.map(|container| log(options, pod, container)).collect());
     }
     let container = match options.container.as_str() {
-        "" => pods::default_container(pod, false, &mut streams.err)?.text("name"),
+        "" => pods::default_container(pod, options.all_pods, &mut streams.err)?.text("name"),
         named if pods::container(pod, named).is_some() => named,
         named => return usage(format!("container {named} is not valid for pod {name}")),
     };

@@ -69,6 +69,11 @@ fn forward(text: &str, object: &Value, pod: &Value) -> Result<Forward> {
     if remote.contains(':') {
         return usage(format!("invalid port format '{text}'"));
     }
+    if local.bytes().all(|byte| byte.is_ascii_digit()) && !local.is_empty() && local.parse::<u16>().is_err() {
+        return usage(format!(
+            "error parsing local port '{local}': strconv.ParseUint: parsing \"{local}\": value out of range"
+        ));
+    }
     let (number, container) = match object.text("kind") {
         "Service" => service_port(remote, object, pod)?,
         _ => {

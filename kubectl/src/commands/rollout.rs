@@ -55,6 +55,8 @@ enum Command {
         /// The details of one revision
         #[arg(long, value_parser = whole, default_value_t = 0)]
         revision: i64,
+        #[command(flatten)]
+        shown: Shown,
     },
     /// Mark the provided resource as paused
     Pause {
@@ -124,10 +126,11 @@ pub async fn run(options: Options, session: &mut Session, streams: &mut Streams)
         return usage("required resource not specified");
     }
     let mut printer = match &options.command {
-        Command::Pause { shown, .. } | Command::Resume { shown, .. } | Command::Restart { shown, .. } => {
-            Format::of_objects(&shown.output, &shown.template)?
-                .map(|format| Printer::new(format, shown.show_managed_fields))
-        }
+        Command::History { shown, .. }
+        | Command::Pause { shown, .. }
+        | Command::Resume { shown, .. }
+        | Command::Restart { shown, .. } => Format::of_objects(&shown.output, &shown.template)?
+            .map(|format| Printer::new(format, shown.show_managed_fields)),
         _ => None,
     };
     let queries = resources::queries(session, selection, Unnamed::All, streams).await?;
@@ -154,6 +157,9 @@ async fn one(
         }
         Command::History { revision, .. } => {
             let history = history::of(found, &session.client).await?;
+            if let Some(printer) = printer {
+                return Ok(write!(streams.out, "{}", history::whole(history, *revision, printer)?)?);
+            }
             let text = history::print(&history, *revision)?;
             let of = if *revision > 0 { format!("with revision #{revision}") } else { String::new() };
             return Ok(writeln!(streams.out, "{} {of}\n{text}", found.target.title())?);
@@ -181,7 +187,8 @@ async fn status(
     session: &Session,
     streams: &mut Streams,
 ) -> Result<()> {
-    let kind = target.resource.kind.as_str();
+    let kind = target.resource.group_kind();
+    let kind = kind.as_str();
     let mut last = String::new();
     let mut tell = |object: &Value| -> Result<bool> {
         let Progress { message, done } = progress(kind, object, revision)?;

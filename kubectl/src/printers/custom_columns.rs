@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::jsonpath::{Template, text_of};
+use super::go_template::print;
+use super::jsonpath::Template;
 use crate::error::{Error, Result, usage};
 
 /// Columns that the user names.
@@ -73,7 +74,7 @@ impl CustomColumns {
 
 fn cell(template: &Template, object: &Value) -> Result<String> {
     let found = template.find(object).map_err(Error::Usage)?;
-    let texts: Vec<String> = found.into_iter().map(text_of).collect();
+    let texts: Vec<String> = found.into_iter().map(print).collect();
     Ok(if texts.is_empty() { "<none>".to_owned() } else { texts.join(",") })
 }
 

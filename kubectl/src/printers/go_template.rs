@@ -288,7 +288,7 @@ fn truth(value: Option<&Value>) -> bool {
 }
 
 /// A value as Go prints it.
-fn print(value: &Value) -> String {
+pub fn print(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),

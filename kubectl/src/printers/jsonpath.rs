@@ -15,7 +15,7 @@ pub struct Template {
     pub text: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Node {
     Text(String),
     Path(Vec<Step>),
@@ -24,7 +24,7 @@ enum Node {
     Failing(String),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Step {
     Field(String),
     /// From, to, and the step.
@@ -45,13 +45,13 @@ enum Bound {
     End,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Filter {
     left: Operand,
     test: Option<(Comparison, Operand)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Operand {
     Literal(Value),
     Path(Vec<Step>),

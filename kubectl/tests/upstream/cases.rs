@@ -1,77 +1,6 @@
 //! The command lines that are compared.
 
 use super::watching::Watching;
-use super::world::Outcome;
-
-/// Files that command lines name.
-pub const FILES: &[(&str, &str)] = &[
-    (
-        "web.yaml",
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: site, labels: {app: site}}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: site}}\n  template:\n    metadata: {labels: {app: site}}\n    spec: {containers: [{name: c, image: 'i:1'}]}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: \"1\", b: \"<2>\"}\n",
-    ),
-    (
-        "web2.yaml",
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: site, labels: {app: site, more: x}}\nspec:\n  replicas: 3\n  selector: {matchLabels: {app: site}}\n  template:\n    metadata: {labels: {app: site}}\n    spec: {containers: [{name: c, image: 'i:2'}]}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: \"3\"}\n",
-    ),
-    (
-        "sides.yaml",
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: sides, labels: {app: sides, old: x}}\nspec:\n  selector: {matchLabels: {app: sides}}\n  template:\n    metadata: {labels: {app: sides}}\n    spec:\n      containers:\n      - {name: a, image: 'i:1', env: [{name: A, value: \"1\"}, {name: B, value: \"2\"}], ports: [{containerPort: 80}]}\n      - {name: b, image: 'i:1', args: [x, y]}\n",
-    ),
-    (
-        "sides2.yaml",
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: sides, labels: {app: sides, new: z}}\nspec:\n  selector: {matchLabels: {app: sides}}\n  template:\n    metadata: {labels: {app: sides}}\n    spec:\n      containers:\n      - {name: a, image: 'i:2', env: [{name: B, value: \"3\"}], ports: [{containerPort: 81}]}\n      - {name: c, image: 'i:1', args: [z]}\n",
-    ),
-    (
-        "pods.yaml",
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: p1, labels: {a: b}}\nspec: {containers: [{name: c, image: i}]}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p2, labels: {a: b}}\nspec: {containers: [{name: c, image: i}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: p}\nspec: {selector: {a: b}, ports: [{port: 80}]}\n",
-    ),
-    ("empty.yaml", "# nothing\n"),
-    ("columns.txt", "NAME IMAGE\n.metadata.name .spec.containers[0].image\n"),
-    ("path.txt", "{range .items[*]}{.metadata.name}: {.status.phase}{\"\\n\"}{end}"),
-    ("kind.yaml", "apiVersion: v1\nkind: Foo\nmetadata: {name: x}\n"),
-    ("nokind.yaml", "apiVersion: v1\nmetadata: {name: x}\n"),
-    ("noversion.yaml", "kind: ConfigMap\nmetadata: {name: x}\n"),
-    ("elsewhere.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: elsewhere}\n"),
-    ("unknown.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: unknown}\ndatum: {a: b}\n"),
-    ("twice.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: twice}\ndata: {a: b, a: c}\n"),
-    (
-        "wrong.yaml",
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: Wrong_Name}\nspec: {containers: [{name: c}], restartPolicy: Sometimes}\n",
-    ),
-    ("generated.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: gen-}\n"),
-    (
-        "list.json",
-        r#"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "l1"}}, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "l2"}}]}"#,
-    ),
-    ("immutable.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fixed}\nimmutable: true\ndata: {a: b}\n"),
-    ("immutable2.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fixed}\nimmutable: true\ndata: {a: c}\n"),
-    (
-        "text.yaml",
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: text}\ndata:\n  long: word word word word word word word word word word word word word word word word word word word word word word\n  colon: 'a: word word word word word word word word word word word word word word word word word word word word'\n  lines: \"one\\ntwo\\n\"\n  open: \"one\\ntwo\"\n  space: \" x\"\n  \"yes\": \"yes\"\n  number: \"12\"\n  time: \"2026-01-02\"\n  html: <a>&b\n  unicode: \"é ☃ 😀\"\n  bell: \"\\x07\"\n  quotes: \"it's \\\"x\\\"\"\n",
-    ),
-    (
-        "crd.yaml",
-        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.NAMESPACE.example.com}\nspec:\n  group: NAMESPACE.example.com\n  scope: Namespaced\n  names: {plural: things, singular: thing, kind: Thing, shortNames: [th]}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}, colorName: {type: string}, nestedItems: {type: array, items: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}}\n",
-    ),
-    (
-        "thing.yaml",
-        "apiVersion: NAMESPACE.example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: b}}\nspec: {size: 3, colorName: red, nestedItems: [{apiURL: x}, {uid: y, deepList: [1, two]}]}\n",
-    ),
-    (
-        "thing2.yaml",
-        "apiVersion: NAMESPACE.example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: c}}\nspec: {size: 4}\n",
-    ),
-];
-
-/// Whether a command changes nothing, so that it may run again.
-pub fn looks(words: &[String]) -> bool {
-    let mut words = words.iter().map(String::as_str);
-    match words.next() {
-        Some("get" | "describe" | "version" | "api-resources" | "wait" | "explain" | "logs") => true,
-        Some("rollout") => matches!(words.next(), Some("status" | "history")),
-        _ => false,
-    }
-}
 
 /// What only looks, in the namespace `default`.
 pub const READING: &[&str] = &[
@@ -405,6 +334,88 @@ pub const READING: &[&str] = &[
     "explain cronjob --api-version=batch/v1",
     "explain pods a",
     "explain node.status.addresses",
+    "get pod full -n nope",
+    "get pod/full svc/web -n nope -o yaml",
+    "get pods -o custom-columns=N:metadata.name,L:.metadata.labels",
+    "get pods -o 'jsonpath={range .items[*]}{.metadata.name}-{.kind}:'",
+    "get nodes -o jsonpath={.items[*].status.capacity}",
+    "get svc web -o 'go-template={{index .spec.ports 0}}'",
+    "get svc web -o 'go-template={{nope}}'",
+    "get secret pull -o 'go-template={{.data.password | base64decode}}'",
+    "get cm -l 'app in (web'",
+    "get pods.v1",
+    "get pods.v1.",
+    "get events -A --sort-by=.metadata.name",
+    "describe pod/full pod/nope",
+    "describe nodes node-1 node-2",
+    "describe pods -A",
+    "describe clusterrole admin",
+    "describe endpoints",
+    "describe deploy/web deploy/nope",
+    "rollout status rs/web-new",
+    "rollout status ds --watch=false",
+    "rollout status deploy web db --watch=false",
+    "rollout status deploy/web -n nope",
+    "rollout history rs/web-new",
+    "rollout history deploy/web --revision=2 -o yaml",
+    "rollout history deploy/web -o name",
+    "rollout history deploy/web --revision=9 -o name",
+    "logs full -n nope",
+    "logs deploy/web --all-pods",
+    "logs -l 'app in'",
+    "logs full -c setup",
+    "logs full --all-containers -c main",
+    "exec full -n nope -- ls",
+    "exec svc/web -- ls",
+    "exec -f pods.yaml -- ls",
+    "attach full -c helper",
+    "attach full extra",
+    "attach cm/settings",
+    "port-forward svc/nope 80",
+    "port-forward full 99999",
+    "port-forward full 80:99999",
+    "port-forward full 80 --address=nope",
+    "port-forward svc/web nope",
+    "wait",
+    "wait --for=delete pod/nope",
+    "wait pod/full --for=condition",
+    "wait pod/full --for=jsonpath={.status.phase}=",
+    "wait pod/full --for=jsonpath={.spec}=x --timeout=1s",
+    "wait pod/full --for=jsonpath={.spec.containers[*].name}=x --timeout=1s",
+    "wait pod/full --for=jsonpath={.status.phase}=Running -o name",
+    "wait pods -A -l app=web --for=jsonpath={.metadata.namespace}=default --timeout=1s",
+    "explain pods --recursive",
+    "explain hpa --api-version=autoscaling/v2",
+    "explain pods --api-version=v9",
+    "explain svc.spec.ports.targetPort",
+    "explain node.status.capacity",
+    "config view --context=nope",
+    "config view -o nope",
+    "config view --minify --context=nope",
+    "delete --all",
+    "delete pods --all -A --dry-run=client -o name",
+    "delete node node-1 --dry-run=client",
+    "delete pods full -l a=b",
+    "delete pod/full extra",
+    "scale rs,deploy --all --replicas=1 --dry-run=client",
+    "scale deploy web --replicas=1 -n nope",
+    "scale pod full --replicas=1",
+    "create role r --verb=nope --resource=pods --dry-run=client",
+    "create role r --verb=get --resource=nope --dry-run=client",
+    "create secret tls s3 --cert=nope --key=nope",
+    "create deployment D --image=a",
+    "create ingress i --rule=a.b/x=svc:80 --dry-run=client -o yaml",
+    "create pdb p --selector=a=b",
+    "create quota q --hard=cpu=1,pods=2 --scopes=BestEffort --dry-run=client -o yaml",
+    "create -f wrong.yaml --dry-run=server",
+    "rollout undo rs/web-new",
+    "rollout undo deploy/web --to-revision=9",
+    "rollout restart ds nope",
+    "label pods full a=b --dry-run=client",
+    "label pods full app=x",
+    "label pods full 'a b=c'",
+    "label pod full a=b -n nope",
+    "annotate pods full note-",
     "config get-contexts",
     "config get-contexts --no-headers",
     "config get-contexts -o name",
@@ -720,67 +731,3 @@ pub const WATCHING: &[Watching] = &[
 
 /// An object is made, changed, and deleted.
 const COMING_AND_GOING: &[&str] = &["create cm w", "label cm w a=b", "delete cm w"];
-
-/// The original prints the logs of several containers in any order.
-pub fn in_order(line: &str, mut outcome: Outcome) -> Outcome {
-    if line.starts_with("logs") && line.contains("--all-containers") {
-        let mut lines: Vec<&str> = outcome.out.split_inclusive('\n').collect();
-        lines.sort_unstable();
-        outcome.out = lines.concat();
-    }
-    outcome
-}
-
-/// What the present version says where an older one says something else, and what is no part of what is compared.
-pub fn of_today(line: &str, version: &str, outcome: Outcome) -> Outcome {
-    let minor: u32 = version.split('.').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let Outcome { code, mut out, err } = outcome;
-    // Libraries of the original log what they do.
-    let mut err: String = err.split_inclusive('\n').filter(|line| !is_log(line)).collect();
-    if line.starts_with("version") {
-        // There is no kustomize in ours, and it is as new as the server.
-        let said = |line: &&str| !line.to_lowercase().contains("kustomize");
-        out = out.split_inclusive('\n').filter(said).collect::<String>().replace("  },\n}", "  }\n}");
-        err = err.split_inclusive('\n').filter(|line| !line.starts_with("WARNING: version difference")).collect();
-    }
-    if minor < 34 {
-        // Kubeconfigs have no preferences any more.
-        out = out.replace("preferences: {}\n", "").replace("    \"preferences\": {},\n", "");
-        // Times that are not set are left out.
-        out = out.split_inclusive('\n').filter(|line| line.trim() != "creationTimestamp: null").collect();
-        // Whether the sources of a volume are optional is told as for other volumes.
-        out = out.split_inclusive('\n').map(of_source).collect();
-        // Deleting tells the namespace, where there is one.
-        if line.starts_with("delete ") {
-            let clustered = |text: &str| text.starts_with("namespace ") || text.starts_with("customresourcedefinition");
-            let told = |text: &str| (text.ends_with("deleted") || text.ends_with("dry run)")) && !clustered(text);
-            let add = |text: &str| {
-                if told(text) { format!("{text} from NAMESPACE namespace\n") } else { format!("{text}\n") }
-            };
-            out = out.lines().map(add).collect();
-        }
-    }
-    Outcome { code, out, err }
-}
-
-/// `E1121 19:02:58.561609   15928 memcache.go:265] ...`
-fn is_log(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    let first = words.next().unwrap_or_default();
-    let dated =
-        first.len() == 5 && first.starts_with(['I', 'W', 'E']) && first[1..].bytes().all(|byte| byte.is_ascii_digit());
-    dated && words.nth(2).is_some_and(|word| word.contains(".go:"))
-}
-
-/// `SecretOptionalName:  0xc0001`: the address of what is told now.
-fn of_source(line: &str) -> String {
-    let text = line.trim_start();
-    let indent = &line[..line.len() - text.len()];
-    let Some((_, value)) =
-        text.split_once(':').filter(|(label, _)| matches!(*label, "ConfigMapOptional" | "SecretOptionalName"))
-    else {
-        return line.to_owned();
-    };
-    let told = value.trim() != "<nil>";
-    format!("{indent}{:<26}{told}\n", "Optional:")
-}

@@ -5,8 +5,10 @@
 //! which is kept beside this file; `CORTEN_RECORD=1` writes that anew.
 
 mod cases;
+mod files;
 mod node;
 mod recorded;
+mod rules;
 mod watching;
 mod world;
 
@@ -83,13 +85,13 @@ fn tell(world: &World, place: usize, story: &[&str], recorded: &Recorded) -> Res
 fn compare(pair: &Pair, line: &str, recorded: &Recorded, keys: &mut Keys) -> Result<Option<String>> {
     let (words, key) = (words(line), keys.next(line));
     let Some((original, version)) = &pair.original else {
-        return recorded.differs(&key, &cases::in_order(line, pair.ours.run(&words)?));
+        return recorded.differs(&key, &rules::in_order(line, pair.ours.run(&words)?));
     };
     let mut difference = None;
-    for attempt in 0..if cases::looks(&words) { ATTEMPTS } else { 1 } {
+    for attempt in 0..if rules::looks(&words) { ATTEMPTS } else { 1 } {
         let (ours, theirs) = (pair.ours.start(&words)?, original.start(&words)?);
-        let (ours, theirs) = (cases::in_order(line, ours.wait()?), cases::in_order(line, theirs.wait()?));
-        let theirs = cases::of_today(line, version, theirs);
+        let (ours, theirs) = (rules::in_order(line, ours.wait()?), rules::in_order(line, theirs.wait()?));
+        let theirs = rules::of_today(line, version, theirs);
         recorded.keep(&key, &theirs)?;
         // In a story each looks at objects of its own.
         let (ours, theirs) =

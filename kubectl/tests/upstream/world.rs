@@ -14,7 +14,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::cases;
+use super::files;
 
 const OBJECTS: &str = include_str!("objects.yaml");
 /// How long one command may take.
@@ -101,7 +101,7 @@ impl World {
         kubeconfig["contexts"][0]["context"]["namespace"] = namespace.into();
         let own = files.join("kubeconfig");
         std::fs::write(&own, kubeconfig.to_string())?;
-        for (name, text) in cases::FILES {
+        for (name, text) in files::FILES {
             std::fs::write(files.join(name), text.replace("NAMESPACE", namespace))?;
         }
         let (path, home) = (program.path.clone(), program.home.clone());

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{Command, only};
 use crate::error::{Error, Result, usage};
 use crate::fields::Fields;
+use crate::flags::truth;
 use crate::kubeconfig::{self, Files};
 use crate::options::Globals;
 use crate::printers::tree;
@@ -255,8 +256,9 @@ fn set_file(target: &mut Value, key: &str, path: &Option<String>, embed: bool, d
         remove(target, key);
         remove(target, &data);
     } else if embed {
-        let bytes = std::fs::read(path)
-            .map_err(|error| Error::Usage(format!("could not read {key} data from {path}: {error}")))?;
+        let bytes = std::fs::read(path).map_err(|_| {
+            Error::Usage(format!("could not stat {key} file {path}: stat {path}: no such file or directory"))
+        })?;
         target[data.as_str()] = STANDARD.encode(bytes).into();
         remove(target, key);
     } else {
@@ -329,10 +331,7 @@ fn set(path: &str, value: Option<&str>, raw: bool, files: &Files) -> Result<Stri
 /// A value as its field wants it.
 fn parsed(field: &str, value: &str, raw: bool) -> Result<Value> {
     if matches!(field, "insecure-skip-tls-verify" | "disable-compression") {
-        return match value.parse::<bool>() {
-            Ok(value) => Ok(value.into()),
-            Err(_) => usage(format!("error trying to convert {value} to boolean")),
-        };
+        return truth(value).map(Value::from).map_err(Error::Usage);
     }
     if field.ends_with("-data") && raw {
         return Ok(STANDARD.encode(value).into());

@@ -6,8 +6,26 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Made, Named, named};
-use crate::error::{Result, usage};
+use crate::error::{Error, Result, usage};
 use crate::session::Session;
+
+/// Verbs that mean something for some resource.
+const VERBS: [&str; 14] = [
+    "*",
+    "get",
+    "delete",
+    "list",
+    "create",
+    "update",
+    "patch",
+    "watch",
+    "proxy",
+    "deletecollection",
+    "use",
+    "bind",
+    "escalate",
+    "impersonate",
+];
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -52,6 +70,9 @@ pub async fn make<'a>(options: &'a Options, kind: &str, session: &mut Session) -
         return usage(format!("at least one resource{other} must be specified"));
     }
     let verbs = unique(&options.verb);
+    for verb in verbs.iter().filter(|verb| !options.resource.is_empty() && !VERBS.contains(&verb.as_str())) {
+        session.client.warn(&format!("'{verb}' is not a standard resource verb"))?;
+    }
     let mut rules: Vec<Value> = Vec::new();
     for (group, resources) in by_group(options, session).await? {
         let mut rule = json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
@@ -88,7 +109,10 @@ async fn by_group(options: &Options, session: &mut Session) -> Result<BTreeMap<S
         let (group, plural) = if name == "*" {
             ("*".to_owned(), "*".to_owned())
         } else {
-            let resource = session.find(name).await?;
+            let resource = match session.find(name).await {
+                Err(Error::Usage(message)) => return Err(Error::Plain(message)),
+                other => other?,
+            };
             (resource.group, resource.plural)
         };
         let resource = below.map_or_else(|| plural.clone(), |below| format!("{plural}/{below}"));

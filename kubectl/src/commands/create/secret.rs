@@ -66,8 +66,9 @@ pub fn make(options: &Options) -> Result<Made<'_>> {
                 return usage("key and cert must be specified");
             }
             let read = |path: &str| {
-                let bytes =
-                    std::fs::read(path).map_err(|_| Error::Usage(format!("open {path}: no such file or directory")));
+                let missing =
+                    |_| Error::Usage(format!("Cannot read file {path}, open {path}: no such file or directory"));
+                let bytes = std::fs::read(path).map_err(missing);
                 bytes.map(|bytes| STANDARD.encode(bytes))
             };
             (named, "secret tls", "kubernetes.io/tls", json!({"tls.crt": read(cert)?, "tls.key": read(key)?}))

@@ -8,6 +8,7 @@ use crate::describe;
 use crate::error::{Error, Result, usage};
 use crate::fields::Fields;
 use crate::printers::columns;
+use crate::printers::output::Printer;
 use crate::resources::Found;
 
 const CAUSE: &str = "kubernetes.io/change-cause";
@@ -19,6 +20,8 @@ pub struct Revision {
     pub object: Value,
     /// The pod template of this revision.
     pub template: Value,
+    /// What is printed whole.
+    pub whole: Value,
 }
 
 /// What reads a revision of an object from what keeps it.
@@ -32,7 +35,10 @@ pub async fn of(found: &Found, client: &Client) -> Result<Vec<Revision>> {
     let (plural, read): (&str, Read) = match found.target.resource.kind.as_str() {
         "Deployment" => ("replicasets", of_replica_set),
         "DaemonSet" | "StatefulSet" => ("controllerrevisions", of_record),
-        kind => return usage(format!("no history viewer has been implemented for {kind:?}")),
+        _ => {
+            let kind = found.target.resource.group_kind();
+            return usage(format!("no history viewer has been implemented for {kind:?}"));
+        }
     };
     let selector = apimachinery::labels::Selector::from_label_selector(Some(found.object.at("spec.selector")))
         .map_err(|error| Error::Usage(error.to_string()))?;
@@ -51,7 +57,12 @@ pub async fn of(found: &Found, client: &Client) -> Result<Vec<Revision>> {
 
 fn of_replica_set(_: &Found, set: &Value) -> Option<Revision> {
     let number = set["metadata"]["annotations"][REVISION].as_str()?.parse().ok()?;
-    Some(Revision { number, object: set.clone(), template: set.at("spec.template").clone() })
+    Some(Revision {
+        number,
+        object: set.clone(),
+        template: set.at("spec.template").clone(),
+        whole: of_kind("ReplicaSet", set),
+    })
 }
 
 /// A record holds a patch of the object that it is a revision of.
@@ -62,7 +73,35 @@ fn of_record(found: &Found, record: &Value) -> Option<Revision> {
         number: record.at("revision").as_i64()?,
         object: record.clone(),
         template: patched.at("spec.template").clone(),
+        whole: of_kind(&found.target.resource.kind, &patched),
     })
+}
+
+/// An object with the kind that the items of lists leave out.
+fn of_kind(kind: &str, object: &Value) -> Value {
+    let mut object = object.clone();
+    object["apiVersion"] = "apps/v1".into();
+    object["kind"] = kind.into();
+    object
+}
+
+/// The objects of all revisions, or of one.
+///
+/// # Errors
+/// When there is no such revision.
+pub fn whole(revisions: Vec<Revision>, wanted: i64, printer: &mut Printer) -> Result<String> {
+    check(wanted)?;
+    if wanted == 0 {
+        return revisions.into_iter().map(|revision| printer.print(revision.whole)).collect();
+    }
+    match revisions.into_iter().find(|revision| revision.number == wanted) {
+        Some(revision) => printer.print(revision.whole),
+        None => usage("unable to find the specified revision"),
+    }
+}
+
+fn check(wanted: i64) -> Result<()> {
+    if wanted < 0 { usage(format!("revision must be a positive integer: {wanted}")) } else { Ok(()) }
 }
 
 /// The table of revisions, or the template of one.
@@ -73,9 +112,7 @@ pub fn print(revisions: &[Revision], wanted: i64) -> Result<String> {
     if revisions.is_empty() {
         return Ok("No rollout history found.".to_owned());
     }
-    if wanted < 0 {
-        return usage(format!("revision must be a positive integer: {wanted}"));
-    }
+    check(wanted)?;
     if wanted > 0 {
         return match revisions.iter().find(|revision| revision.number == wanted) {
             Some(revision) => Ok(describe::raw_template(&with_cause(revision))),
@@ -111,6 +148,7 @@ mod tests {
             number,
             object: json!({"metadata": {"annotations": {CAUSE: cause}}}),
             template: Value::Null,
+            whole: Value::Null,
         };
         let text = print(&[revision(1, None), revision(12, Some("new image"))], 0).unwrap();
         assert_eq!(text, "REVISION  CHANGE-CAUSE\n1         <none>\n12        new image\n");

@@ -14,9 +14,9 @@ pub struct Progress {
 /// The progress of a deployment, daemon set or stateful set; of a certain revision, where one is wanted.
 pub fn progress(kind: &str, object: &Value, revision: i64) -> Result<Progress> {
     match kind {
-        "Deployment" => deployment(object, revision),
-        "DaemonSet" => rolling(object).map(|()| daemon_set(object)),
-        "StatefulSet" => rolling(object).map(|()| stateful_set(object)),
+        "Deployment.apps" => deployment(object, revision),
+        "DaemonSet.apps" => rolling(object).map(|()| daemon_set(object)),
+        "StatefulSet.apps" => rolling(object).map(|()| stateful_set(object)),
         other => usage(format!("no status viewer has been implemented for {other}")),
     }
 }
@@ -147,12 +147,12 @@ mod tests {
 
     #[test]
     fn a_deployment_goes_through_its_stages() {
-        let says = |object: Value| progress("Deployment", &object, 0).unwrap().message;
+        let says = |object: Value| progress("Deployment.apps", &object, 0).unwrap().message;
         let waiting = "Waiting for deployment \"web\" rollout to finish:";
         assert_eq!(says(web(1, 3, 3)), format!("{waiting} 1 out of 3 new replicas have been updated..."));
         assert_eq!(says(web(3, 4, 3)), format!("{waiting} 1 old replicas are pending termination..."));
         assert_eq!(says(web(3, 3, 2)), format!("{waiting} 2 of 3 updated replicas are available..."));
-        let done = progress("Deployment", &web(3, 3, 3), 0).unwrap();
+        let done = progress("Deployment.apps", &web(3, 3, 3), 0).unwrap();
         assert_eq!(done, Progress { message: "deployment \"web\" successfully rolled out".into(), done: true });
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn a_missed_deadline_is_an_error() {
         let mut object = web(1, 3, 2);
         object["status"]["conditions"] = json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]);
-        let error = progress("Deployment", &object, 0).unwrap_err().to_string();
+        let error = progress("Deployment.apps", &object, 0).unwrap_err().to_string();
         assert_eq!(error, "deployment \"web\" exceeded its progress deadline");
     }
 }

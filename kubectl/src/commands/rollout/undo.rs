@@ -31,7 +31,7 @@ pub(super) async fn run(found: &Found, to: i64, dry_run: DryRun, session: &Sessi
         return usage(format!("unable to find specified revision {to} in history"));
     }
     if !matches!(kind, "Deployment" | "DaemonSet" | "StatefulSet") {
-        return usage(format!("no rollbacker has been implemented for {kind:?}"));
+        return usage(format!("no rollbacker has been implemented for {:?}", target.resource.group_kind()));
     }
     let revisions = history::of(found, &session.client).await?;
     let revision = previous(&revisions, to, kind, &target.name)?;
@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn undo_goes_to_the_revision_before_the_last_or_the_one_named() {
-        let revision = |number: i64| Revision { number, object: Value::Null, template: Value::Null };
+        let revision =
+            |number: i64| Revision { number, object: Value::Null, template: Value::Null, whole: Value::Null };
         let revisions = [revision(1), revision(4), revision(6)];
         let to = |revisions: &[Revision], to| {
             previous(revisions, to, "Deployment", "web").map(|r| r.number).map_err(|e| e.to_string())

@@ -16,9 +16,11 @@ pub fn template(text: &str) -> Result<Vec<Node>, ParseError> {
         rest = &rest[close + 1..];
     }
     push(&mut levels, Node::Text(rest.to_owned()));
-    // A range that is not closed ends with the template.
+    // A range that is not closed ends with the template, and what it repeats is there once more for what is around it.
     while levels.len() > 1 {
+        let body = levels.last().map(|(_, body)| body.clone()).unwrap_or_default();
         end_range(&mut levels);
+        body.into_iter().for_each(|node| push(&mut levels, node));
     }
     Ok(levels.pop().map(|(_, nodes)| nodes).unwrap_or_default())
 }
