@@ -88,7 +88,9 @@ pub fn next_old_sizes(deployment: &Deployment, new: &ReplicaSet, old: &[Arc<Repl
             cleaned += less;
         }
     }
-    let available_now: i32 = available(new) + oldest_first.iter().map(|set| available(set)).sum::<i32>();
+    // A set that was just made smaller may not say so in its status yet: more than its size will not stay.
+    let staying = |set: &ReplicaSet| available(set).min(size(set));
+    let available_now: i32 = staying(new) + oldest_first.iter().map(|set| staying(set)).sum::<i32>();
     let mut may_go = available_now - min_available;
     for set in &oldest_first {
         if let Some(size) = sizes.get_mut(&name(set)).filter(|size| **size > 0 && may_go > 0) {
@@ -132,9 +134,15 @@ mod tests {
     fn old_sets_shrink_only_as_availability_allows() {
         let d = deployment("web:2", 10, "3", "2");
         // (new size, new available, old size, old available, old size after)
-        for (new, new_available, old, old_available, expected) in
-            [(0, 0, 10, 10, 8), (3, 0, 8, 8, 8), (5, 5, 8, 8, 3), (5, 5, 8, 3, 3), (10, 10, 2, 2, 0), (3, 0, 10, 4, 8)]
-        {
+        for (new, new_available, old, old_available, expected) in [
+            (0, 0, 10, 10, 8),
+            (3, 0, 8, 8, 8),
+            (5, 5, 8, 8, 3),
+            (5, 5, 8, 3, 3),
+            (10, 10, 2, 2, 0),
+            (3, 0, 10, 4, 8),
+            (5, 5, 7, 9, 3),
+        ] {
             let sizes = next_old_sizes(&d, &set(&d, "new", new, new_available), &[set(&d, "old", old, old_available)]);
             assert_eq!(sizes["old"], expected, "{new}/{new_available} {old}/{old_available}");
         }
