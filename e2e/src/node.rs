@@ -168,6 +168,7 @@ impl Node {
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
              containerRuntimeEndpoint: unix://{dir}/containerd.sock\nfailSwapOn: false\nport: {PORT}\nevictionHard: {{}}\n\
+             imageGCHighThresholdPercent: 100\n\
              cgroupRoot: /{}\n\
              authentication:\n  anonymous: {{enabled: false}}\n  webhook: {{enabled: true}}\n  x509: {{clientCAFile: {}/ca.crt}}\n\
              authorization: {{mode: Webhook}}\n",

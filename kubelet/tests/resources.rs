@@ -27,11 +27,11 @@ fn sh(script: &str, more: Value) -> Value {
     container
 }
 
-async fn pressure(cluster: &Cluster) -> bool {
+async fn pressure(cluster: &Cluster, kind: &str) -> bool {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let node = nodes.get("n1").await.unwrap();
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "PIDPressure" && condition.status == "True")
+    conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn pods_are_evicted_for_what_they_write_and_when_the_node_is_short() {
             );
             cluster.until_ready("modest").await;
             cluster.until_ready("critical").await;
-            assert!(!pressure(&cluster).await);
+            assert!(!pressure(&cluster, "PIDPressure").await);
 
             // Now process ids are short, whatever there is of them.
             cluster.node.stop_kubelet();
@@ -69,11 +69,25 @@ fn pods_are_evicted_for_what_they_write_and_when_the_node_is_short() {
             let evicted = cluster.until_phase("modest", "Failed").await;
             assert_eq!(evicted["status"]["reason"], "Evicted");
             assert!(evicted["status"]["message"].as_str().unwrap().starts_with("The node was low on resource: pids. "));
-            eventually("the node says so", async || pressure(&cluster).await.then_some(())).await;
+            eventually("the node says so", async || pressure(&cluster, "PIDPressure").await.then_some(())).await;
             cluster.create("late", json!({"containers": [sh(SLEEP, json!({}))]})).await;
             let refused = cluster.until_phase("late", "Failed").await;
             assert_eq!(refused["status"]["message"], "Pod was rejected: The node had condition: [PIDPressure]. ");
             assert!(api::is_ready(&cluster.get("critical").await.unwrap()), "a critical pod stays");
+
+            // A disk that is too full from the start of the kubelet takes no image from a pod that stays.
+            cluster.node.stop_kubelet();
+            cluster.node.flags.pop();
+            cluster.node.flags.push("--eviction-hard=imagefs.available<100%".into());
+            cluster.node.start_kubelet();
+            eventually("the disk is short", async || pressure(&cluster, "DiskPressure").await.then_some(())).await;
+            let critical = cluster.get("critical").await.unwrap();
+            let id = critical["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+            let mut kill = std::process::Command::new("ctr");
+            kill.arg("-a").arg(cluster.node.socket()).args(["-n", "k8s.io", "tasks", "kill", "-s", "KILL"]);
+            node::run(kill.arg(id.trim_start_matches("containerd://")));
+            let again = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && api::is_ready(pod);
+            cluster.until("critical", "is started again", again).await;
         },
     );
 }

@@ -9,6 +9,7 @@ use proto::cri as api;
 
 use crate::agent::Agent;
 use crate::pods::Pods;
+use crate::runtime::Listing;
 
 /// What is remembered of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +66,11 @@ impl Collector {
             Ok(images) => images,
             Err(error) => return tracing::warn!(%error, "images cannot be listed"),
         };
-        let mut used = in_use(pods);
+        // Asked of the runtime: a kubelet that has just started does not know its pods yet.
+        let mut used = match agent.runtime.list(None).await {
+            Ok(listing) => in_use(&listing),
+            Err(error) => return tracing::warn!(%error, "which images are used is not known"),
+        };
         used.extend(agent.sandbox_image.clone());
         let now = agent.clock.now();
         self.note(&images, &used, now);
@@ -127,13 +132,13 @@ fn is_used(image: &api::Image, used: &HashSet<String>) -> bool {
         || image.repo_tags.iter().chain(&image.repo_digests).any(|name| used.contains(name))
 }
 
-/// The names and ids of images that containers have.
-fn in_use(pods: &Pods) -> HashSet<String> {
-    let of = |handle: &crate::worker::Handle| {
-        let view = handle.shared.view.lock();
-        view.containers.iter().flat_map(|c| [c.image.clone(), c.image_id.clone()]).collect::<Vec<_>>()
+/// The names and ids of images that containers have. Pure.
+fn in_use(listing: &Listing) -> HashSet<String> {
+    let of = |container: &api::Container| {
+        let spec = container.image.clone().unwrap_or_default();
+        [container.image_ref.clone(), container.image_id.clone(), spec.image, spec.user_specified_image]
     };
-    pods.handles().iter().flat_map(of).collect()
+    listing.containers.iter().flat_map(of).filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -166,6 +171,20 @@ mod tests {
         assert_eq!(chosen(Rule::Free(1000, minute)), ["b", "a", "was-used"]);
         assert_eq!(chosen(Rule::Free(u64::MAX, Duration::ZERO)), ["b", "a", "new", "was-used"]);
         assert_eq!(chosen(Rule::Unused(Duration::from_secs(95))), ["b"]);
+    }
+
+    #[test]
+    fn what_any_container_has_is_used() {
+        let container = |image: &str, image_ref: &str| api::Container {
+            image: Some(api::ImageSpec { image: image.into(), ..Default::default() }),
+            image_ref: image_ref.into(),
+            ..Default::default()
+        };
+        let listing = Listing { containers: vec![container("a:1", "sha-a"), container("", "b")], sandboxes: vec![] };
+        let used = in_use(&listing);
+        let by_name = api::Image { id: "x".into(), repo_tags: vec!["a:1".into()], ..Default::default() };
+        assert!(is_used(&by_name, &used) && images(&["sha-a", "b"]).iter().all(|image| is_used(image, &used)));
+        assert!(!is_used(&images(&["c"])[0], &used) && !used.contains(""));
     }
 
     #[test]

@@ -92,10 +92,13 @@ impl Node {
             r#"{{"cniVersion":"0.4.0","name":"t","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":{{"type":"host-local","dataDir":"{dir}/ipam","ranges":[[{{"subnet":"10.99.0.0/24"}}]]}}}}]}}"#
         );
         fs::write(self.path("cni/10-t.conflist"), network).unwrap();
+        // However full the machine's disk is, pods and images stay, unless a test is about that.
+        let disk = if more.contains("evictionHard") { "" } else { "evictionHard: {}\n" };
+        let disk = format!("imageGCHighThresholdPercent: 100\n{disk}");
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nstaticPodPath: {dir}/manifests\n\
              containerRuntimeEndpoint: unix://{dir}/containerd.sock\nfailSwapOn: false\nreadOnlyPort: {READ_ONLY_PORT}\n\
-             cgroupRoot: /corten-test-{}\n{more}",
+             cgroupRoot: /corten-test-{}\n{disk}{more}",
             std::process::id()
         );
         fs::write(self.path("kubelet.yaml"), kubelet).unwrap();
@@ -266,7 +269,7 @@ fn remove_cgroup(directory: &Path) {
 
 /// Unmounts what containers and volumes left, so that the directory can be removed.
 fn unmount_below(directory: &Path) {
-    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let table = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
     let mut points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     points.retain(|point| Path::new(point).starts_with(directory));
     for point in points.into_iter().rev() {
