@@ -1,6 +1,6 @@
 //! The two kubectls side by side on what runs on a real node: logs, commands in containers, forwarded ports.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use e2e::Node;
 use e2e::node::{IMAGE, isolated};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::compare;
 use super::recorded::{Keys, Recorded};
 use super::watching::{self, Watching};
-use super::world::{World, put};
+use super::world::{World, put, words};
 
 const SERVER: &str =
     "echo one; echo two; echo three; mkdir /www; echo index > /www/index.html; exec httpd -f -p 8080 -h /www";
@@ -105,6 +105,11 @@ fn pods() -> [Value; 2] {
 fn compare_all(world: &World) -> Result<()> {
     let recorded = Recorded::load(world, "recorded-node.json")?;
     let (pair, mut keys) = (world.pair("default", "default")?, Keys::of(""));
+    // What failed is started once more.
+    for until in ["jsonpath={.status.containerStatuses[0].restartCount}=1", "condition=Ready"] {
+        let outcome = pair.ours.run(&words(&format!("wait pod/again --for={until} --timeout=25s")))?;
+        ensure!(outcome.code == 0, "{outcome:?}");
+    }
     let mut different = Vec::new();
     for line in LINES {
         different.extend(compare(&pair, line, &recorded, &mut keys)?);
