@@ -114,7 +114,8 @@ impl Controller for NodeLifecycle {
             self.recorder.event(&reference(node.as_ref()), EventType::Normal, "NodeNotReady", "", note);
         }
         self.taint(&node, now).await?;
-        if !health::is_ready(&node) {
+        // A kubelet that is there says itself which of its pods are ready.
+        if health::is_silent(&node) {
             self.mark_pods(&node, now).await?;
         }
         Ok(Requeue::After(self.period))

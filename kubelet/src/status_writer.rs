@@ -1,5 +1,6 @@
 //! Writing a pod's status to the API: for pods of the API a patch when it changes and the final delete; for static pods their mirror.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,11 +58,24 @@ pub fn patch(uid: &str, before: Option<&PodStatus>, status: &PodStatus) -> Value
     json!({ "metadata": { "uid": uid }, "status": value })
 }
 
+/// The phase and the conditions of a status: what others go by.
+fn readiness(status: &PodStatus) -> (Option<&str>, BTreeMap<&str, &str>) {
+    let conditions = status.conditions.iter().flatten().map(|c| (c.type_.as_str(), c.status.as_str()));
+    (status.phase.as_deref(), conditions.collect())
+}
+
+/// The revision of an object; revisions can be compared (KEP-5504).
+fn revision(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
 struct Writer {
     agent: Arc<Agent>,
     handle: Handle,
     api: Api<Pod>,
     written: Option<PodStatus>,
+    /// The revision of the last write.
+    revision: u64,
     /// The mirror as it was made, until the watch shows it.
     created: Option<Arc<Pod>>,
     /// The mirror that `written` is of.
@@ -76,9 +90,10 @@ pub async fn run(agent: Arc<Agent>, handle: Handle, shutdown: Shutdown) {
     let api = Api::namespaced(client, pod::namespace(&first));
     let written = first.status.as_ref().map(own);
     let mut told = handle.statuses.clone();
+    let mut input = handle.input.subscribe();
     let mirror_changed = Arc::clone(&handle.mirror_changed);
     let is_static = pod::is_static(&first);
-    let mut writer = Writer { agent, handle, api, written, created: None, mirror_uid: None };
+    let mut writer = Writer { agent, handle, api, written, revision: 0, created: None, mirror_uid: None };
     let mut retry = RETRY;
     loop {
         let current = told.borrow_and_update().clone();
@@ -100,6 +115,7 @@ pub async fn run(agent: Arc<Agent>, handle: Handle, shutdown: Shutdown) {
         }
         tokio::select! {
             changed = told.changed() => if changed.is_err() { return },
+            changed = input.changed(), if !is_static => if changed.is_err() { return },
             () = mirror_changed.notified(), if is_static => {}
             () = shutdown.cancelled() => return,
         }
@@ -118,6 +134,7 @@ impl Writer {
         if self.handle.input.borrow().removed {
             return Ok(told.done);
         }
+        self.reconcile(&pod);
         if !self.patch(name, uid, &told.status).await? {
             return Ok(told.done);
         }
@@ -128,6 +145,14 @@ impl Writer {
         Ok(true)
     }
 
+    /// Whoever takes a node for lost says of its pods that they are not ready: a kubelet that is there says it better.
+    fn reconcile(&mut self, seen: &Pod) {
+        let Some(status) = seen.status.as_ref().filter(|_| revision(seen) > self.revision).map(own) else { return };
+        if self.written.as_ref().is_some_and(|written| readiness(written) != readiness(&status)) {
+            self.written = Some(status);
+        }
+    }
+
     /// Patches the status if it differs; false when the object is gone or another one.
     async fn patch(&mut self, name: &str, uid: &str, status: &PodStatus) -> Result<bool, kube::Error> {
         let status = own(status);
@@ -136,7 +161,8 @@ impl Writer {
         }
         let body = patch(uid, self.written.as_ref(), &status);
         match self.api.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await {
-            Ok(_) => {
+            Ok(pod) => {
+                self.revision = revision(&pod);
                 self.written = Some(status);
                 Ok(true)
             }
@@ -193,6 +219,7 @@ impl Writer {
             self.mirror_uid = Some(pod::uid(&mirror).to_owned());
             self.written = mirror.status.as_ref().map(own);
         }
+        self.reconcile(&mirror);
         let written = self.patch(name, pod::uid(&mirror), &told.status).await?;
         if !written {
             self.created = None;

@@ -20,7 +20,7 @@ use e2e::Options;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
 use node::ADDRESS;
 use serde_json::{Value, json};
 use servers::Http;
@@ -167,6 +167,24 @@ fn static_pods_have_mirrors_that_follow_them() {
         fs::remove_file(cluster.node.path("manifests/web.yaml")).unwrap();
         cluster.until_gone("web-n1").await;
         eventually("the pod is gone", async || cluster.node.container("web", "c").is_none().then_some(())).await;
+    });
+}
+
+#[test]
+fn pods_that_others_take_for_lost_are_said_to_be_ready_again() {
+    with_cluster("", async |cluster| {
+        cluster.node.manifest("web", &static_pod("web", "one"));
+        let sleeper = json!({"name": "c", "image": BUSYBOX, "command": ["sh", "-c", "sleep 1000000"]});
+        cluster.create("api", json!({"containers": [sleeper], "terminationGracePeriodSeconds": 0})).await;
+        for name in ["web-n1", "api"] {
+            cluster.until_ready(name).await;
+            let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NodeLost"}]}});
+            let pods = cluster.api::<Pod>();
+            let pod = pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(&lost)).await.unwrap();
+            assert!(!is_ready(&json!(pod)));
+            let pod = cluster.until_ready(name).await;
+            assert_eq!(condition(&pod, "Ready")["reason"], Value::Null);
+        }
     });
 }
 

@@ -47,6 +47,11 @@ pub fn is_ready(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition.status == "True")
 }
 
+/// Whether the node was found to be silent.
+pub fn is_silent(node: &Node) -> bool {
+    condition(node, "Ready").is_some_and(|condition| condition.status == "Unknown")
+}
+
 fn heartbeat(node: &Node) -> Option<Timestamp> {
     condition(node, "Ready")?.last_heartbeat_time.as_ref().map(|time| time.0)
 }
