@@ -17,7 +17,7 @@ use crate::stop;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// http://HOST[:PORT]/PATH
+    #[arg(help = "http://HOST[:PORT]/PATH")]
     url: String,
     /// Requests to make; without it, until SIGTERM or the end of `--seconds`
     #[arg(long)]

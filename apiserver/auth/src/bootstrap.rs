@@ -1,6 +1,6 @@
 //! The objects that a cluster has from its first second, and what to do about them at each start.
 //!
-//! Pure data and a pure rule: the server's start-up hook reads what exists, asks [`plan`], and writes.
+//! Pure data and a pure rule: the server's start-up hook reads what exists, asks [`plan()`], and writes.
 
 mod flow_control;
 pub mod plan;

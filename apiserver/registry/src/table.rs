@@ -1,4 +1,4 @@
-//! From a resource to its strategy: the rows of [`kinds`](crate::kinds) joined with the schema table.
+//! From a resource to its strategy: the rows of [`kinds`] joined with the schema table.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

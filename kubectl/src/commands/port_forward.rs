@@ -20,7 +20,7 @@ use crate::streams::Streams;
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// POD or TYPE/NAME, and [LOCAL:]REMOTE...
+    #[arg(help = "POD or TYPE/NAME, and [LOCAL:]REMOTE...")]
     arguments: Vec<String>,
     /// Addresses to listen on
     #[arg(long, default_value = "localhost", value_delimiter = ',')]
