@@ -13,6 +13,8 @@ pub mod quantity;
 pub mod schema;
 pub mod status;
 pub mod time;
+pub mod tree;
+pub mod version;
 
 pub use quantity::Quantity;
 pub use schema::Schema;

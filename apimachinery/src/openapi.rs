@@ -3,6 +3,7 @@
 //! Made from the same table that decodes and merges, so that what clients learn here is what the server does. Descriptions are not part
 //! of the table.
 
+mod custom;
 mod names;
 mod operations;
 mod schemas;

@@ -8,7 +8,8 @@
 //! - `additionalProperties` is [`FieldType::Map`], `items` is [`FieldType::List`]; both describe their elements by a
 //!   [`Field`] without a name, so that elements have list types, defaults and nullability of their own;
 //! - `x-kubernetes-preserve-unknown-fields` is [`Type::preserve_unknown`] (with `properties`) or [`FieldType::Any`];
-//! - `x-kubernetes-int-or-string` is [`FieldType::IntOrString`];
+//! - scalars and `x-kubernetes-int-or-string` are [`FieldType::Any`], and every field is [`Field::lax`]: whether a value is what it
+//!   should be is for the validation of custom resources to say;
 //! - `x-kubernetes-embedded-resource` is a `Type` that has `apiVersion`, `kind` and a `metadata` linked to the built-in
 //!   `meta.v1.ObjectMeta`;
 //! - `metadata` at the top is always that same link.
@@ -23,7 +24,7 @@ mod types;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-pub use custom::custom_type;
+pub use custom::{custom_type, prune};
 pub(crate) use defaults::fill_zeros_in;
 pub use defaults::{apply_defaults, fill_zeros};
 pub use load::LoadError;

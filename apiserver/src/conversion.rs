@@ -2,9 +2,14 @@
 //!
 //! Kubernetes API conventions, "API versioning": every version of an object can be converted into every other.
 
+pub mod custom;
+
+use std::sync::Arc;
+
 use apimachinery::Schema;
 use apimachinery::managed_fields::Versions;
 use apimachinery::schema::{Resource, Type};
+use apiserver_storage::Object;
 use serde_json::{Map, Value, json};
 
 /// How a served version differs from the stored one.
@@ -14,6 +19,11 @@ pub trait Conversion: Send + Sync {
 
     /// From the stored version to the served one.
     fn to_served(&self, object: Value) -> Value;
+
+    /// Whether an object is stored just as it is served, so that it can be shown without being read.
+    fn is_stored_as_served(&self, _object: &Object) -> bool {
+        false
+    }
 
     /// Whether the strategy of the served kind knows the served version, not the stored one.
     fn is_checked_as_served(&self) -> bool {
@@ -30,10 +40,10 @@ pub fn storage<'a>(group: &'a str, resource: &'a str) -> (&'a str, &'a str) {
 }
 
 /// The conversion of a resource that is not stored in its own version.
-pub fn of(resource: &Resource) -> Option<&'static dyn Conversion> {
+pub fn of(resource: &Resource) -> Option<Box<dyn Conversion>> {
     match (resource.group.as_str(), resource.version.as_str(), resource.resource.as_str()) {
-        ("events.k8s.io", "v1", "events") => Some(&NewEvents),
-        ("autoscaling", "v1", "horizontalpodautoscalers") => Some(&AutoscalerV1),
+        ("events.k8s.io", "v1", "events") => Some(Box::new(NewEvents)),
+        ("autoscaling", "v1", "horizontalpodautoscalers") => Some(Box::new(AutoscalerV1)),
         _ => None,
     }
 }
@@ -42,19 +52,31 @@ pub fn of(resource: &Resource) -> Option<&'static dyn Conversion> {
 pub struct Forms {
     stored: &'static Resource,
     other: &'static Resource,
-    conversion: &'static dyn Conversion,
+    conversion: Box<dyn Conversion>,
 }
 
-/// The two forms of a resource, if it has two.
-pub fn forms(resource: &Resource) -> Option<Forms> {
+type Row = &'static Arc<Resource>;
+
+/// The rows of a resource that is served in two forms: the stored one first.
+fn rows(resource: &Resource) -> Option<(Row, Row)> {
     let [stored, other] = match resource.resource.as_str() {
         "events" => [("", "v1"), ("events.k8s.io", "v1")],
         "horizontalpodautoscalers" => [("autoscaling", "v2"), ("autoscaling", "v1")],
         _ => return None,
     };
     let row = |(group, version): (&str, &str)| Schema::builtin().resource(group, version, &resource.resource);
-    let (stored, other) = (row(stored)?, row(other)?);
-    Some(Forms { stored, other, conversion: of(other)? })
+    Some((row(stored)?, row(other)?))
+}
+
+/// The row that a resource with two forms is stored as.
+pub fn stored_row(resource: &Resource) -> Option<&'static Arc<Resource>> {
+    rows(resource).map(|(stored, _)| stored)
+}
+
+/// The two forms of a resource, if it has two.
+pub fn forms(resource: &Resource) -> Option<Box<dyn Versions + Send + Sync>> {
+    let (stored, other) = rows(resource)?;
+    Some(Box::new(Forms { stored, other, conversion: of(other)? }))
 }
 
 impl Versions for Forms {

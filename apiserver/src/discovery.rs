@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use apimachinery::schema::{Resource, Subresource};
+use apimachinery::version;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::served::{Resources, Served};
+use crate::served::Served;
 
 /// The order in which groups are listed: as the original lists them, by its priority of groups.
 const GROUP_ORDER: &[&str] = &[
@@ -61,9 +62,9 @@ struct Version {
 }
 
 impl Discovery {
-    pub fn new(resources: &Resources) -> Self {
+    pub fn new<'a>(resources: impl Iterator<Item = &'a Arc<Served>>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
-        for served in resources.iter() {
+        for served in resources {
             let row = &served.resource;
             let group = match groups.iter_mut().find(|group| group.name == row.group) {
                 Some(group) => group,
@@ -78,9 +79,9 @@ impl Discovery {
             }
         }
         let rank = |name: &str| GROUP_ORDER.iter().position(|known| *known == name).unwrap_or(GROUP_ORDER.len());
-        groups.sort_by_key(|group| rank(&group.name));
+        groups.sort_by(|a, b| (rank(&a.name), &a.name).cmp(&(rank(&b.name), &b.name)));
         for group in &mut groups {
-            group.versions.sort_by(|a, b| b.name.cmp(&a.name));
+            group.versions.sort_by(|a, b| version::compare(&b.name, &a.name));
         }
         let aggregated =
             [true, false].map(|core| aggregate(groups.iter().filter(|group| group.name.is_empty() == core)));

@@ -43,7 +43,7 @@ pub async fn dispatch(server: Arc<Server>, context: Context, request: Request<In
     }
     let info = &context.info;
     let served = server.resources.find(&info.group, &info.version, &info.resource);
-    let served = served.cloned().ok_or_else(ApiError::no_such_resource)?;
+    let served = served.ok_or_else(ApiError::no_such_resource)?;
     if !info.namespace.is_empty() && !served.resource.namespaced && info.resource != "namespaces" {
         return Err(ApiError::no_such_resource());
     }
@@ -82,7 +82,10 @@ async fn read_body(method: &Method, body: Incoming) -> Result<Bytes, ApiError> {
 
 impl Call<'_> {
     fn presenter(&self) -> Result<Presenter, ApiError> {
-        let negotiated = negotiate::accept(self.headers)?;
+        let custom = self.served.custom.is_some();
+        // Custom resources have no protobuf messages, only their metadata has.
+        let can = |it: &Negotiated| !custom || it.encoding != Encoding::Protobuf || it.form == Form::Metadata;
+        let negotiated = negotiate::accept_if(self.headers, can)?;
         if negotiated.form == Form::AggregatedDiscovery
             || (negotiated.form == Form::Table && negotiated.encoding == Encoding::Protobuf)
         {
@@ -136,20 +139,24 @@ impl Call<'_> {
             "watch" => {
                 let selection = Selection::of(self.served, self.info, self.query)?;
                 let content_type = presenter.negotiated.encoding.stream_type();
-                let shutdown = self.server.shutdown.clone();
+                let custom = self.served.custom.as_ref();
+                let shutdown = custom.map_or(&self.server.shutdown, |custom| &custom.end).clone();
                 let body = watch::watch(store, selection, presenter, self.query, shutdown).await?;
                 Ok(respond::with_type(StatusCode::OK, content_type, body))
             }
             "create" => {
                 let object = self.create(body).await?;
+                self.take_effect(&object).await;
                 respond::object(&presenter, StatusCode::CREATED, &object)
             }
             "update" => {
                 let object = self.update(body, Part::Main).await?;
+                self.take_effect(&object).await;
                 respond::object(&presenter, StatusCode::OK, &object)
             }
             "patch" => {
                 let (code, object) = self.patch(body, Part::Main).await?;
+                self.take_effect(&object).await;
                 respond::object(&presenter, code, &object)
             }
             "delete" => {
@@ -170,6 +177,17 @@ impl Call<'_> {
         }
     }
 
+    /// Who has written a definition finds it in effect: the cache has shown it to those who serve its objects.
+    async fn take_effect(&self, object: &apiserver_storage::Object) {
+        if self.plural() != "customresourcedefinitions" || self.served.custom.is_some() {
+            return;
+        }
+        if let Err(error) = self.server.store.at_least(object.revision).await {
+            // It was written, and takes effect later.
+            tracing::debug!(%error, name = object.name(), "the cache does not have a definition yet");
+        }
+    }
+
     fn status(&self, negotiated: Negotiated, code: StatusCode, status: &Status) -> Answer {
         let value = serde_json::to_value(status).map_err(ApiError::internal)?;
         respond::value(Negotiated { form: Form::Whole, ..negotiated }, code, &value)
@@ -185,7 +203,7 @@ impl Call<'_> {
         let object = |object| respond::object(&presenter, StatusCode::OK, &object);
         let value = |code, value: Value| respond::value(presenter.negotiated, code, &value);
         match (self.info.subresource.as_str(), self.info.verb) {
-            ("scale", "get") => value(StatusCode::OK, self.scale_of(&*self.read().await?)),
+            ("scale", "get") => value(StatusCode::OK, self.scale_of(&*self.read().await?)?),
             ("scale", "update") => value(StatusCode::OK, self.update_scale(body).await?),
             ("scale", "patch") => value(StatusCode::OK, self.patch_scale(body).await?),
             (_, "get") => object(self.read().await?),

@@ -19,6 +19,7 @@ use crate::endpoints::internal_headers;
 use crate::endpoints::write::Call;
 use crate::managed::Writer;
 use crate::request::{Query, RequestInfo};
+use crate::served::Served;
 use crate::server::Server;
 
 /// How many objects of a new cluster are written at once.
@@ -34,16 +35,29 @@ fn own_user() -> UserInfo {
 }
 
 /// Makes calls as the server itself, through the same path as everyone's.
-struct Own<'a> {
-    server: &'a Server,
-    user: UserInfo,
-    headers: HeaderMap,
-    query: Query,
+pub struct Own<'a> {
+    pub server: &'a Server,
+    pub user: UserInfo,
+    pub headers: HeaderMap,
+    pub query: Query,
 }
 
 impl<'a> Own<'a> {
-    fn new(server: &'a Server) -> Self {
+    pub fn new(server: &'a Server) -> Self {
         Own { server, user: own_user(), headers: internal_headers(), query: Query::default() }
+    }
+
+    /// A call to a resource.
+    pub fn call<'b>(&'b self, served: &'b Arc<Served>, info: &'b RequestInfo) -> Call<'b> {
+        Call {
+            server: self.server,
+            served,
+            info,
+            query: &self.query,
+            headers: &self.headers,
+            user: &self.user,
+            warnings: Default::default(),
+        }
     }
 
     /// Brings one object of a new cluster to what it should be.
@@ -75,15 +89,7 @@ impl<'a> Own<'a> {
         if matches!(plan, Plan::Update(_)) {
             info.name = name.clone();
         }
-        let call = Call {
-            server: self.server,
-            served,
-            info: &info,
-            query: &self.query,
-            headers: &self.headers,
-            user: &self.user,
-            warnings: Default::default(),
-        };
+        let call = self.call(served, &info);
         let writer = Writer { manager: "kube-apiserver".into(), applies: false };
         match plan {
             Plan::Nothing => Ok(()),

@@ -8,6 +8,7 @@ mod body;
 mod compaction;
 mod connect;
 mod conversion;
+mod definitions;
 mod discovery;
 mod endpoints;
 mod health;

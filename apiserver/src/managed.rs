@@ -3,12 +3,11 @@
 //! Kubernetes documentation, "Server-Side Apply".
 
 use apimachinery::field::{Error, Path};
-use apimachinery::managed_fields::{self, Set, Versions};
+use apimachinery::managed_fields::{self, Set};
 use apimachinery::{ApiError, meta, time};
 use http::header::USER_AGENT;
 use serde_json::Value;
 
-use crate::conversion::{self, Forms};
 use crate::endpoints::write::Call;
 
 /// The longest name of a manager.
@@ -55,23 +54,15 @@ pub fn track(call: &Call<'_>, live: &Value, mut value: Value, writer: &Writer) -
     let reset = managed_fields::reset_fields(&call.served.resource, &call.info.subresource);
     let now = time::now_rfc3339();
     let fields = writer.fields(call, &now, &reset);
-    let forms = conversion::forms(&call.served.resource);
-    let Some(conversion) = call.served.conversion else {
-        return managed_fields::update(versions(call, forms.as_ref()), live, value, &fields);
+    let Some(conversion) = &call.served.conversion else {
+        return managed_fields::update(call.served.versions(), live, value, &fields);
     };
     // Fields have the names of the version that is written.
     let live = if live.is_null() { Value::Null } else { conversion.to_served(live.clone()) };
     let served = conversion.to_served(value.clone());
-    let tracked = managed_fields::update(versions(call, forms.as_ref()), &live, served, &fields);
+    let tracked = managed_fields::update(call.served.versions(), &live, served, &fields);
     meta::set_managed_fields(&mut value, meta::managed_fields(&tracked).to_vec());
     value
-}
-
-fn versions<'a>(call: &'a Call<'_>, forms: Option<&'a Forms>) -> &'a dyn Versions {
-    match forms {
-        Some(forms) => forms,
-        None => &*call.served.resource.ty,
-    }
 }
 
 impl Writer {
@@ -93,7 +84,6 @@ impl Writer {
         let reset = managed_fields::reset_fields(&call.served.resource, &call.info.subresource);
         let now = time::now_rfc3339();
         let fields = self.fields(call, &now, &reset);
-        let forms = conversion::forms(&call.served.resource);
-        Ok(managed_fields::apply(versions(call, forms.as_ref()), live, applied, &fields, force)?)
+        Ok(managed_fields::apply(call.served.versions(), live, applied, &fields, force)?)
     }
 }

@@ -71,6 +71,10 @@ pub const PATCH_TYPES: &[&str] = &[
     "application/strategic-merge-patch+json",
 ];
 
+/// The media types of patches to resources of which no merge keys are known.
+pub const CUSTOM_PATCH_TYPES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 struct Clause<'a> {
     media_type: &'a str,
     params: Vec<(&'a str, &'a str)>,
@@ -105,14 +109,21 @@ impl<'a> Clause<'a> {
 
 /// Chooses by `Accept`: the first clause that can be served. Nothing at all means JSON.
 pub fn accept(headers: &HeaderMap) -> Result<Negotiated, ApiError> {
+    accept_if(headers, |_| true)
+}
+
+/// As [`accept`], for a resource that is not served in every form.
+pub fn accept_if(headers: &HeaderMap, can: impl Fn(&Negotiated) -> bool) -> Result<Negotiated, ApiError> {
     let whole_json = Negotiated { encoding: Encoding::Json, form: Form::Whole };
     let mut asked = false;
     for value in headers.get_all(ACCEPT) {
         let Ok(text) = value.to_str() else { continue };
         for clause in text.split(',').map(str::trim).filter(|clause| !clause.is_empty()).map(Clause::parse) {
             asked = true;
-            if let (Some(encoding), Some(form)) = (Encoding::of(clause.media_type), clause.form()) {
-                return Ok(Negotiated { encoding, form });
+            let negotiated = Encoding::of(clause.media_type).zip(clause.form());
+            let negotiated = negotiated.map(|(encoding, form)| Negotiated { encoding, form });
+            if let Some(negotiated) = negotiated.filter(&can) {
+                return Ok(negotiated);
             }
         }
     }
@@ -131,11 +142,11 @@ pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 }
 
 /// The media type of a patch, without parameters.
-pub fn patch_type(headers: &HeaderMap) -> Result<&'static str, ApiError> {
+pub fn patch_type(headers: &HeaderMap, supported: &[&'static str]) -> Result<&'static str, ApiError> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = Clause::parse(value).media_type;
-    let found = PATCH_TYPES.iter().find(|known| **known == media_type);
-    found.copied().ok_or_else(|| ApiError::unsupported_media_type(PATCH_TYPES))
+    let found = supported.iter().find(|known| **known == media_type);
+    found.copied().ok_or_else(|| ApiError::unsupported_media_type(supported))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Kubernetes documentation, "The Kubernetes API", OpenAPI interface definition; KEP-2896.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use apimachinery::ApiError;
 use apimachinery::openapi;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::body::Body;
 use crate::respond;
-use crate::served::Resources;
+use crate::served::{Published, Served};
 use crate::server::unknown_path;
 
 /// A document with its tag.
@@ -54,7 +54,9 @@ impl Document {
 #[derive(Default)]
 pub struct Documents {
     v2: OnceLock<Document>,
-    v3: OnceLock<BTreeMap<String, Document>>,
+    /// Of the built-in resources, which stay.
+    builtin: Arc<OnceLock<BTreeMap<String, Document>>>,
+    custom: OnceLock<BTreeMap<String, Document>>,
 }
 
 /// `api/v1`, `apis/apps/v1`.
@@ -66,9 +68,9 @@ fn path_of(resource: &Resource) -> String {
     }
 }
 
-fn v3_documents(resources: &Resources) -> BTreeMap<String, Document> {
+fn v3_documents<'a>(resources: impl Iterator<Item = &'a Arc<Served>>) -> BTreeMap<String, Document> {
     let mut groups: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
-    for served in resources.iter() {
+    for served in resources {
         groups.entry(path_of(&served.resource)).or_default().push(&served.resource);
     }
     let document =
@@ -83,8 +85,13 @@ fn takes_json(headers: &HeaderMap) -> bool {
 }
 
 impl Documents {
+    /// The documents of another set of custom resources.
+    pub fn successor(&self) -> Self {
+        Documents { builtin: self.builtin.clone(), ..Documents::default() }
+    }
+
     /// Answers `/openapi/v2`, `/openapi/v3` and `/openapi/v3/<group and version>`.
-    pub fn answer(&self, resources: &Resources, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    pub fn answer(&self, resources: &Published, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
         let path = path.trim_matches('/');
         if path == "openapi/v2" {
             if !takes_json(headers) {
@@ -94,20 +101,22 @@ impl Documents {
             let document = self.v2.get_or_init(|| Document::new(&openapi::v2(version::GIT_VERSION, &all())));
             return Ok(document.answer(headers));
         }
-        let documents = self.v3.get_or_init(|| v3_documents(resources));
+        let builtin = self.builtin.get_or_init(|| v3_documents(resources.builtin()));
+        let custom = self.custom.get_or_init(|| v3_documents(resources.custom()));
         match path.strip_prefix("openapi/v3") {
             Some("") => {
                 let entry = |(path, document): (&String, &Document)| {
                     let url = format!("/openapi/v3/{path}?hash={}", document.tag);
                     (path.clone(), json!({"serverRelativeURL": url}))
                 };
-                let paths: serde_json::Map<String, Value> = documents.iter().map(entry).collect();
+                let paths: serde_json::Map<String, Value> = builtin.iter().chain(custom).map(entry).collect();
                 Ok(respond::json(&json!({"paths": paths})))
             }
-            Some(rest) => match documents.get(rest.trim_start_matches('/')) {
-                Some(document) => Ok(document.answer(headers)),
-                None => Ok(unknown_path()),
-            },
+            Some(rest) => {
+                let path = rest.trim_start_matches('/');
+                let found = builtin.get(path).or_else(|| custom.get(path));
+                Ok(found.map_or_else(unknown_path, |document| document.answer(headers)))
+            }
             None => Ok(unknown_path()),
         }
     }

@@ -108,14 +108,16 @@ pub fn value(encoding: Encoding, value: &Value) -> Result<Bytes, ApiError> {
 }
 
 impl Presenter {
-    fn is_plain(&self) -> bool {
-        self.negotiated.form == Form::Whole && self.served.conversion.is_none()
+    /// Whether the bytes that the cache holds are what the client gets.
+    fn is_plain(&self, object: &Object) -> bool {
+        let conversion = self.served.conversion.as_ref();
+        self.negotiated.form == Form::Whole && conversion.is_none_or(|it| it.is_stored_as_served(object))
     }
 
     /// The object in the served version.
     pub fn served_value(&self, object: &Object) -> Value {
         let value = object.to_value();
-        match self.served.conversion {
+        match &self.served.conversion {
             Some(conversion) => conversion.to_served(value),
             None => value,
         }
@@ -134,7 +136,7 @@ impl Presenter {
     /// The whole answer for one object.
     pub fn object(&self, object: &Arc<Object>) -> Result<Slice, ApiError> {
         match self.negotiated.encoding {
-            Encoding::Json if self.is_plain() => Ok(Slice::Json(object.clone())),
+            Encoding::Json if self.is_plain(object) => Ok(Slice::Json(object.clone())),
             Encoding::Protobuf if self.negotiated.form == Form::Whole => {
                 let message = self.message(object)?;
                 Ok(Slice::Bytes(enveloped(&self.served.api_version, &self.served.resource.kind, &message)))
@@ -172,7 +174,7 @@ impl Presenter {
                 let position = ListPosition { revision: object.revision, ..Default::default() };
                 value(Encoding::Json, &self.table(&[object], &position, columns)).map(Slice::Bytes)
             }
-            _ if self.is_plain() => Ok(Slice::Json(object.clone())),
+            _ if self.is_plain(object) => Ok(Slice::Json(object.clone())),
             _ => value(Encoding::Json, &self.formed_value(object)).map(Slice::Bytes),
         }
     }
@@ -239,11 +241,11 @@ impl Presenter {
         let (api_version, kind) = self.list_type();
         let metadata = position.metadata();
         let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-        let items = if self.is_plain() {
-            objects.into_iter().map(Slice::JsonItem).collect()
-        } else {
-            objects.iter().map(|object| self.formed_item(object)).collect::<Result<_, _>>()?
+        let item = |object: Arc<Object>| match self.is_plain(&object) {
+            true => Ok(Slice::JsonItem(object)),
+            false => self.formed_item(&object),
         };
+        let items = objects.into_iter().map(item).collect::<Result<_, ApiError>>()?;
         Ok(Body::List(Box::new(ListBody::new(head.into(), items, Bytes::from_static(b"]}"), 1))))
     }
 
@@ -277,14 +279,12 @@ impl Presenter {
     }
 
     fn table(&self, objects: &[&Object], position: &ListPosition, with_columns: bool) -> Value {
-        let (group, resource) = (&self.served.resource.group, &self.served.resource.resource);
-        let columns = if with_columns { printers::columns(group, resource) } else { &[] };
         let now = Moment::now();
         let rows: Vec<Value> = objects
             .iter()
             .map(|object| {
                 let value = self.served_value(object);
-                let cells = printers::row(group, resource, &value, now);
+                let cells = self.cells(&value, now);
                 match self.include_object {
                     IncludeObject::None => json!({"cells": cells}),
                     IncludeObject::Metadata => json!({"cells": cells, "object": metadata_only(object)}),
@@ -292,9 +292,25 @@ impl Presenter {
                 }
             })
             .collect();
-        let columns: Vec<Value> = columns.iter().map(column).collect();
+        let columns = if with_columns { self.columns() } else { Vec::new() };
         json!({"apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": position.metadata(),
             "columnDefinitions": columns, "rows": rows})
+    }
+
+    fn columns(&self) -> Vec<Value> {
+        let resource = &self.served.resource;
+        match &self.served.custom {
+            Some(custom) => custom.version.columns.definitions(),
+            None => printers::columns(&resource.group, &resource.resource).iter().map(column).collect(),
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Moment) -> Vec<Value> {
+        let resource = &self.served.resource;
+        match &self.served.custom {
+            Some(custom) => custom.version.columns.cells(object, now),
+            None => printers::row(&resource.group, &resource.resource, object, now),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allocators::Allocators;
 use crate::allocators::plan::Families;
-use crate::discovery::Discovery;
+use crate::definitions::{self, Definitions};
 use crate::health::Health;
 use crate::kubelet::KubeletClient;
 use crate::options::Options;
@@ -57,6 +57,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     for observer in admission.observers() {
         store.cache().observe(observer);
     }
+    let resources = Arc::new(Resources::builtin());
+    let definitions = Arc::new(Definitions::new(resources.clone(), shutdown.clone()));
+    store.cache().observe(definitions.clone());
     let listener = TcpListener::bind(SocketAddr::new(options.bind_address, options.secure_port))
         .await
         .with_context(|| format!("cannot listen on {}:{}", options.bind_address, options.secure_port))?;
@@ -71,11 +74,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         &hosts,
     );
     let tls = tls::Server::with_verifier(certificate, authentication.client_cert_verifier(), shutdown.clone())?;
-    let resources = Resources::builtin();
     let server = Arc::new(Server {
-        discovery: Discovery::new(&resources),
-        openapi: Default::default(),
         resources,
+        definitions,
         rbac: authorization.rbac,
         authorizer: authorization.authorizer,
         admission,
@@ -110,11 +111,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let end_of_storing = CancellationToken::new();
     let storing = tokio::spawn(store.run(process_name(address), end_of_storing.clone()));
     let hooks = tokio::spawn(hooks::run(server.clone(), settings, shutdown.clone()));
+    let defining = tokio::spawn(definitions::run(server.clone(), shutdown.clone()));
     let interval = options.etcd_compaction_interval.into();
     tokio::spawn(compaction::run(server.store.etcd().client(), interval, shutdown.clone()));
     tracing::info!(%port, "serving");
     accept::serve(listener, tls.config, server, shutdown).await;
     hooks.await.context("the hooks panicked")?;
+    defining.await.context("the controller of definitions panicked")?;
     end_of_storing.cancel();
     storing.await.context("the store panicked")
 }

@@ -1,6 +1,8 @@
 //! Which objects a list or a watch is about: namespace, label selector, field selector.
 
 use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use apimachinery::fields;
 use apimachinery::labels;
@@ -11,14 +13,58 @@ use crate::request::{Query, RequestInfo};
 use crate::served::Served;
 
 /// A field that can be selected on: its name in selectors, its path in the object, its value where it is absent.
-struct SelectableField {
-    name: &'static str,
-    path: &'static [&'static str],
+pub struct SelectableField {
+    name: Cow<'static, str>,
+    path: FieldPath,
     absent: &'static str,
 }
 
+enum FieldPath {
+    Static(&'static [&'static str]),
+    Custom(Vec<String>),
+}
+
+impl SelectableField {
+    /// A field of a custom resource (`selectableFields`, KEP-4358).
+    pub fn custom(path: &[String]) -> Self {
+        SelectableField { name: path.join(".").into(), path: FieldPath::Custom(path.to_vec()), absent: "" }
+    }
+
+    fn value<'o>(&self, object: &'o Object) -> Option<Cow<'o, str>> {
+        match &self.path {
+            FieldPath::Static(path) => object.text(path),
+            FieldPath::Custom(path) => object.text(&path.iter().map(String::as_str).collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// A field of the table, or of a definition.
+#[derive(Clone)]
+enum Selected {
+    Builtin(&'static SelectableField),
+    Custom(Arc<SelectableField>),
+}
+
+impl Deref for Selected {
+    type Target = SelectableField;
+
+    fn deref(&self) -> &SelectableField {
+        match self {
+            Selected::Builtin(field) => field,
+            Selected::Custom(field) => field,
+        }
+    }
+}
+
+fn find(served: &Served, name: &str) -> Option<Selected> {
+    match &served.custom {
+        Some(custom) => custom.fields.iter().find(|field| field.name == name).cloned().map(Selected::Custom),
+        None => selectable(&served.resource).iter().find(|field| field.name == name).map(Selected::Builtin),
+    }
+}
+
 const fn field(name: &'static str, path: &'static [&'static str], absent: &'static str) -> SelectableField {
-    SelectableField { name, path, absent }
+    SelectableField { name: Cow::Borrowed(name), path: FieldPath::Static(path), absent }
 }
 
 const EVENT: &[SelectableField] = &[
@@ -79,7 +125,7 @@ fn selectable(resource: &schema::Resource) -> &'static [SelectableField] {
 
 #[derive(Clone)]
 struct FieldRequirement {
-    field: &'static SelectableField,
+    field: Selected,
     requirement: fields::Requirement,
     /// Whether the field is the one of the resource that has an index.
     indexed: bool,
@@ -87,7 +133,7 @@ struct FieldRequirement {
 
 impl FieldRequirement {
     fn holds(&self, object: &Object) -> bool {
-        let value = if self.indexed { object.indexed_text() } else { object.text(self.field.path) };
+        let value = if self.indexed { object.indexed_text() } else { self.field.value(object) };
         let value = value.filter(|text| !text.is_empty()).unwrap_or(Cow::Borrowed(self.field.absent));
         (value == self.requirement.value) == self.requirement.equals
     }
@@ -148,8 +194,7 @@ impl Selection {
                 "metadata.name" | "metadata.namespace" => self.metadata.push(requirement.clone()),
                 name => {
                     let name = name.replace("regarding.", "involvedObject.");
-                    let found = selectable(&served.resource).iter().find(|field| field.name == name);
-                    let field = found.ok_or_else(|| {
+                    let field = find(served, &name).ok_or_else(|| {
                         ApiError::bad_request(format!("field label not supported: {}", requirement.field))
                     })?;
                     let indexed = keys::indexed_field(&self.resource_prefix).is_some_and(|it| it.name == field.name);
@@ -231,7 +276,7 @@ impl Selection {
             field.indexed && field.requirement.equals && !field.requirement.value.is_empty()
         };
         if let Some(by_field) = self.fields.iter().find(exact) {
-            return Some(Term::Field(by_field.field.name, &by_field.requirement.value));
+            return Some(Term::Field(&by_field.field.name, &by_field.requirement.value));
         }
         let mut requirements = self.labels.as_ref()?.requirements().iter();
         requirements.find_map(|requirement| requirement.exact().map(|value| Term::Label(requirement.key(), value)))

@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apimachinery::schema::{Schema, Type};
 use apimachinery::{ApiError, fields};
 use apiserver_admission::Chain;
 use apiserver_auth::UserInfo;
@@ -22,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accept::Peer;
 use crate::allocators::Allocators;
 use crate::body::Body;
-use crate::discovery::Discovery;
+use crate::definitions::Definitions;
 use crate::endpoints;
 use crate::impersonation;
 use crate::kubelet::KubeletClient;
@@ -30,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::negotiate;
 use crate::request::{Query, RequestInfo};
 use crate::respond;
-use crate::served::{Resources, Served};
+use crate::served::Resources;
 
 /// How long a request may take that is neither a watch nor a stream (`--request-timeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,9 +37,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Everything that requests need. Shared by all connections.
 pub struct Server {
     pub store: Store,
-    pub resources: Resources,
-    pub discovery: Discovery,
-    pub openapi: crate::openapi::Documents,
+    pub resources: Arc<Resources>,
+    pub definitions: Arc<Definitions>,
     pub authentication: Authentication,
     pub authorizer: Arc<dyn Authorizer>,
     pub rbac: Arc<Rbac>,
@@ -136,18 +134,6 @@ impl Server {
         let asked = attributes(context, path, &selected);
         let decision = self.authorizer.authorize(&context.user, &asked);
         if decision.allowed() { Ok(()) } else { Err(forbidden(&context.user, &asked, decision.reason())) }
-    }
-
-    /// The type that a converted resource is stored in.
-    pub fn stored_type(&self, served: &Served) -> &'static Type {
-        let row = &served.resource;
-        let (group, version) = match row.group.as_str() {
-            "events.k8s.io" => ("", "v1"),
-            "autoscaling" => ("autoscaling", "v2"),
-            other => (other, row.version.as_str()),
-        };
-        let found = Schema::builtin().resource(group, version, &row.resource);
-        &found.expect("conversions are between rows of the table").ty
     }
 }
 

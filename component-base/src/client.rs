@@ -25,8 +25,7 @@ use tower::retry::RetryLayer;
 
 use crate::tls::{self, ReloadingCertificate, ServingCertificate};
 pub use flags::Flags;
-use limit::Limiter;
-pub use limit::Limits;
+pub use limit::{Limiter, Limits};
 use transport::{KeepAlive, Transport, WeakTransport};
 
 /// First and longest wait before a request is made again that the server had no time for (429, 503, 504); what the server asks for counts first.
@@ -162,7 +161,7 @@ fn connect(config: &Config, limits: &Limits) -> Result<Transport, Error> {
         tls.client_auth_cert_resolver = Arc::clone(identity) as Arc<dyn rustls::client::ResolvesClientCert>;
     }
     let server_name = config.tls_server_name.as_deref();
-    let transport = Transport::new(&tls, server_name, Limiter::new(limits), KeepAlive::default())?;
+    let transport = Transport::new(&tls, server_name, limits.limiter(), KeepAlive::default())?;
     if let Some(identity) = identity {
         tokio::spawn(follow(identity, transport.downgrade()));
     }

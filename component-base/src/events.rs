@@ -17,7 +17,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
-use crate::client;
+use crate::client::{self, Limiter};
 use crate::runner::chain;
 use correlate::{Correlator, Verdict};
 
@@ -79,11 +79,17 @@ impl Recorder {
     /// A recorder whose events name `component` as their source (and `host`, for a node's agent). Its tasks end when all clones are
     /// dropped; must be called within a tokio runtime.
     pub fn new(client: Client, component: &str, host: Option<&str>) -> Self {
-        let source = Arc::new(EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) });
+        Self::limited(client, component, host, None)
+    }
+
+    /// As [`Recorder::new`], but writes events no faster than the limiter lets it: the others wait.
+    pub fn limited(client: Client, component: &str, host: Option<&str>, limiter: Option<Limiter>) -> Self {
+        let source = EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) };
+        let writer = Arc::new(Writer { client, source, limiter });
         let lane = |_| {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let dropped = Arc::<AtomicU64>::default();
-            tokio::spawn(send_all(client.clone(), Arc::clone(&source), receiver, Arc::clone(&dropped)));
+            tokio::spawn(send_all(Arc::clone(&writer), receiver, Arc::clone(&dropped)));
             Lane { sender, dropped }
         };
         Self { lanes: (0..LANES).map(lane).collect() }
@@ -135,12 +141,14 @@ impl Recorder {
     }
 }
 
-async fn send_all(
+/// What all lanes write with.
+struct Writer {
     client: Client,
-    source: Arc<EventSource>,
-    mut receiver: mpsc::Receiver<Record>,
-    dropped: Arc<AtomicU64>,
-) {
+    source: EventSource,
+    limiter: Option<Limiter>,
+}
+
+async fn send_all(writer: Arc<Writer>, mut receiver: mpsc::Receiver<Record>, dropped: Arc<AtomicU64>) {
     let mut correlator = Correlator::default();
     while let Some(record) = receiver.recv().await {
         let lost = dropped.swap(0, Ordering::Relaxed);
@@ -148,7 +156,7 @@ async fn send_all(
             tracing::warn!(lost, "events were dropped: {QUEUE} waited already");
         }
         let Some((key, verdict)) = correlator.observe(&record) else { continue };
-        match send(&client, &source, &record, &verdict).await {
+        match writer.send(&record, &verdict).await {
             Ok(name) => correlator.sent(key, name, verdict.count),
             Err(error) => tracing::warn!(
                 reason = record.reason,
@@ -160,27 +168,6 @@ async fn send_all(
     }
 }
 
-/// Writes an event, with retries where that can help; gives its name.
-async fn send(
-    client: &Client,
-    source: &EventSource,
-    record: &Record,
-    verdict: &Verdict,
-) -> Result<String, kube::Error> {
-    let mut tries = 1;
-    loop {
-        match send_once(client, source, record, verdict).await {
-            Err(error) if tries < TRIES && is_transient(&error) => {
-                tracing::debug!(%error, tries, "writing an event failed, will retry");
-                tokio::time::sleep(RETRY).await;
-                tries += 1;
-            }
-            Err(error) if client::is_namespace_terminating(&error) => return Ok(String::new()),
-            outcome => return outcome,
-        }
-    }
-}
-
 fn is_transient(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500 || status.code == 429,
@@ -188,29 +175,45 @@ fn is_transient(error: &kube::Error) -> bool {
     }
 }
 
-async fn send_once(
-    client: &Client,
-    source: &EventSource,
-    record: &Record,
-    verdict: &Verdict,
-) -> Result<String, kube::Error> {
-    let namespace =
-        record.regarding.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
-    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    if let Some(name) = &verdict.known {
-        let patch = serde_json::json!({
-            "count": verdict.count,
-            "lastTimestamp": Time(record.at),
-            "message": verdict.note,
-        });
-        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Err(error) if client::is_not_found(&error) => {}
-            outcome => return outcome.map(|_| name.clone()),
+impl Writer {
+    /// Writes an event, with retries where that can help; gives its name.
+    async fn send(&self, record: &Record, verdict: &Verdict) -> Result<String, kube::Error> {
+        let mut tries = 1;
+        loop {
+            if let Some(limiter) = &self.limiter {
+                limiter.wait().await;
+            }
+            match self.send_once(record, verdict).await {
+                Err(error) if tries < TRIES && is_transient(&error) => {
+                    tracing::debug!(%error, tries, "writing an event failed, will retry");
+                    tokio::time::sleep(RETRY).await;
+                    tries += 1;
+                }
+                Err(error) if client::is_namespace_terminating(&error) => return Ok(String::new()),
+                outcome => return outcome,
+            }
         }
     }
-    let event = new_event(namespace, source, record, verdict);
-    let name = event.metadata.name.clone().unwrap_or_default();
-    api.create(&PostParams::default(), &event).await.map(|_| name)
+
+    async fn send_once(&self, record: &Record, verdict: &Verdict) -> Result<String, kube::Error> {
+        let namespace =
+            record.regarding.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        if let Some(name) = &verdict.known {
+            let patch = serde_json::json!({
+                "count": verdict.count,
+                "lastTimestamp": Time(record.at),
+                "message": verdict.note,
+            });
+            match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Err(error) if client::is_not_found(&error) => {}
+                outcome => return outcome.map(|_| name.clone()),
+            }
+        }
+        let event = new_event(namespace, &self.source, record, verdict);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        api.create(&PostParams::default(), &event).await.map(|_| name)
+    }
 }
 
 fn new_event(namespace: &str, source: &EventSource, record: &Record, verdict: &Verdict) -> Event {
@@ -231,5 +234,39 @@ fn new_event(namespace: &str, source: &EventSource, record: &Record, verdict: &V
         reporting_component: source.component.clone(),
         reporting_instance: source.host.clone(),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The milliseconds at which events about that many objects are written.
+    async fn written_at(objects: usize, limiter: Option<Limiter>) -> Vec<u128> {
+        let (start, times) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let written = Arc::clone(&times);
+        let server = tower::service_fn(move |request: Request<Body>| {
+            written.lock().push(start.elapsed().as_millis());
+            async move { Ok::<_, std::convert::Infallible>(Response::new(request.into_body())) }
+        });
+        let recorder = Recorder::limited(Client::new(server, "default"), "test", None, limiter);
+        for number in 0..objects {
+            let object = ObjectReference { name: Some(format!("o{number}")), ..ObjectReference::default() };
+            recorder.normal(&object, "Reason", "note");
+        }
+        // Time goes on only while nothing else is to be done.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        times.lock().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_wait_for_the_limit_of_their_recorder() {
+        assert_eq!(written_at(6, Limiter::new(2.0, 3)).await, [0, 0, 0, 500, 1000, 1500]);
+        assert_eq!(written_at(6, None).await, [0; 6]);
     }
 }

@@ -12,6 +12,7 @@ pub mod options;
 pub mod pki;
 pub mod process;
 pub mod queue;
+pub mod quota;
 pub mod relay;
 pub mod runner;
 pub mod serving;

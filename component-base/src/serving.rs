@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 pub use flags::{Error, Flags};
 pub use health::{Check, Checks};
-pub use listen::{Peer, bind, serve};
+pub use listen::{BindError, Peer, bind, serve};
 
 use crate::metrics::{CONTENT_TYPE, Registry};
 use crate::version;

@@ -62,6 +62,7 @@ pub const CONTROLLERS: &[Descriptor] = &[
     controller!("certificatesigningrequest-cleaner-controller", "csrcleaner", true, certificates::cleaner::start),
     controller!("garbage-collector-controller", "garbagecollector", true, garbage_collector::start),
     controller!("clusterrole-aggregation-controller", "clusterrole-aggregation", true, clusterrole_aggregation::start),
+    controller!("service-cidr-controller", "service-cidr-controller", true, service_cidr::start),
     controller!("bootstrap-signer-controller", "bootstrapsigner", false, bootstrap::signer::start),
     controller!("token-cleaner-controller", "tokencleaner", false, bootstrap::token_cleaner::start),
 ];
@@ -77,7 +78,6 @@ const NOT_YET: &[&str] = &[
     "pv-protection",
     "pvc-protection",
     "resource-claim-controller",
-    "service-cidr-controller",
     "storage-version-migrator-controller",
     "validatingadmissionpolicy-status-controller",
     "cloud-node-lifecycle",

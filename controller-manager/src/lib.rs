@@ -51,5 +51,6 @@ pub mod discovery;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod root_ca_publisher;
+pub mod service_cidr;
 pub mod serviceaccount;
 pub mod serviceaccount_token;

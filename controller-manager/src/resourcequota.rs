@@ -1,6 +1,5 @@
 //! ResourceQuotas: how much of what they limit is used. That nothing is made beyond them is the API server's to see.
 
-mod scopes;
 mod usage;
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use component_base::informer::{Informer, Informers, Key, Object, Selector, Store};
 use component_base::queue::WorkQueue;
+use component_base::quota::{Amounts, counted};
 use component_base::runner::{Controller, Error, Requeue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::context::Context;
 use crate::{discovery, writes};
-use usage::{Amounts, Objects, counted, usage};
+use usage::{Objects, usage};
 
 /// How long a smaller usage must hold before it is written: an object that the API server let in and counted may not be in the cache yet.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -37,7 +37,8 @@ pub const IMAGE: &str = "corten.test/busybox:1";
 /// The kubelet's port.
 pub const PORT: u16 = 10250;
 
-const PAUSE: &str = "corten.test/pause:1";
+/// The image of sandboxes, which [`configure_runtime`] names and each node imports.
+pub const PAUSE: &str = "corten.test/pause:1";
 const PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
@@ -56,9 +57,7 @@ where
     F: Future<Output = Result<()>>,
 {
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("this test needs root")?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-        run("ip", &["link", "set", "lo", "up"])?;
+        enter_namespaces()?;
         run("ip", &["link", "add", "node0", "type", "bridge"])?;
         run("ip", &["address", "add", &format!("{ADDRESS}/24"), "dev", "node0"])?;
         run("ip", &["link", "set", "node0", "up"])?;
@@ -66,6 +65,38 @@ where
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test())
     });
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Where runtimes and `ip netns` name network namespaces.
+const NETWORK_NAMESPACES: &str = "/run/netns";
+
+/// Writes `containerd.toml` and the network `cni/10-t.conflist` below a folder: a containerd with everything of its own there.
+pub fn configure_runtime(dir: &Path) -> Result<()> {
+    let path = |name: &str| dir.join(name);
+    let dir = dir.display();
+    let containerd = format!(
+        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
+         disabled_plugins = [\"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.snapshotter.v1.aufs\"]\n\
+         [grpc]\naddress = \"{dir}/containerd.sock\"\n[ttrpc]\naddress = \"{dir}/containerd.ttrpc\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{dir}/cni\"\n"
+    );
+    fs::write(path("containerd.toml"), containerd)?;
+    let network = format!(
+        r#"{{"cniVersion":"0.4.0","name":"t","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":{{"type":"host-local","dataDir":"{dir}/ipam","ranges":[[{{"subnet":"10.99.0.0/24"}}]]}}}}]}}"#
+    );
+    fs::write(path("cni/10-t.conflist"), network)?;
+    Ok(())
+}
+
+/// Gives the calling thread a network, where only loopback is up, and mounts of its own. The names of network namespaces are
+/// kept there too, so that none stays on the machine.
+pub fn enter_namespaces() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("this test needs root")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    fs::create_dir_all(NETWORK_NAMESPACES)?;
+    mount(Some("tmpfs"), NETWORK_NAMESPACES, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    run("ip", &["link", "set", "lo", "up"]).map(|_| ())
 }
 
 fn run(program: &str, words: &[&str]) -> Result<String> {
@@ -152,18 +183,7 @@ impl Node {
 
     fn configure(&self, plane: &ControlPlane) -> Result<()> {
         let dir = self.dir.path().display();
-        let containerd = format!(
-            "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
-             disabled_plugins = [\"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.snapshotter.v1.aufs\"]\n\
-             [grpc]\naddress = \"{dir}/containerd.sock\"\n[ttrpc]\naddress = \"{dir}/containerd.ttrpc\"\n\
-             [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{dir}/cni\"\n"
-        );
-        fs::write(self.path("containerd.toml"), containerd)?;
-        let network = format!(
-            r#"{{"cniVersion":"0.4.0","name":"t","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":{{"type":"host-local","dataDir":"{dir}/ipam","ranges":[[{{"subnet":"10.99.0.0/24"}}]]}}}}]}}"#
-        );
-        fs::write(self.path("cni/10-t.conflist"), network)?;
+        configure_runtime(self.dir.path())?;
         // How full the machine's disk is must not decide a test.
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
@@ -259,7 +279,7 @@ fn end_containers(dir: &Path) {
 }
 
 /// Unmounts what is mounted below the folder, so that it can be removed: the mounts are those of the test's own namespace.
-fn unmount(dir: &Path) {
+pub fn unmount(dir: &Path) {
     let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     let points =
         table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(dir));
@@ -287,5 +307,23 @@ fn remove_cgroup(directory: &Path) {
             Err(error) if start.elapsed() > STOP_PATIENCE => return eprintln!("{}: {error}", directory.display()),
             Err(_) => std::thread::sleep(PAUSE_BETWEEN_QUESTIONS),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_test_calls_a_network_stays_in_its_own_mounts() {
+        let name = format!("corten-test-{}", std::process::id());
+        let inside = name.clone();
+        isolated(move || async move {
+            run("ip", &["netns", "add", &inside])?;
+            anyhow::ensure!(Path::new(NETWORK_NAMESPACES).join(&inside).exists(), "the name is there");
+            Ok(())
+        })
+        .expect("a namespace");
+        assert!(!Path::new(NETWORK_NAMESPACES).join(&name).exists());
     }
 }

@@ -20,7 +20,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use parking_lot::Mutex;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -34,12 +34,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error(transparent)]
     Client(#[from] client::Error),
-    #[error("cannot listen on {address}")]
-    Bind {
-        address: SocketAddr,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] serving::BindError),
     #[error("the host has no usable name")]
     Hostname(#[source] std::io::Error),
     #[error(transparent)]
@@ -198,7 +194,7 @@ async fn serve(
         let Some(address) = address else { continue };
         match serving::bind(address).await {
             Ok(listener) => tasks.spawn(name, serving::serve(listener, None, handler, shutdown.clone())),
-            Err(source) if settings.bind_hard_fail => return Err(Error::Bind { address, source }),
+            Err(error) if settings.bind_hard_fail => return Err(error.into()),
             Err(error) => tracing::error!(%error, %address, name, "cannot listen"),
         }
     }

@@ -22,8 +22,8 @@ use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::places::Places;
 use crate::pod::status::Failure;
-use crate::runtime::Runtime;
 use crate::runtime::sandbox_config::{NodeFacts, Resolver};
+use crate::runtime::{Runtime, container_config};
 use crate::{admission, cgroups};
 
 /// Shared by everything in the kubelet.
@@ -35,7 +35,7 @@ pub struct Agent {
     pub host_ips: ArcSwap<Vec<String>>,
     pub allocatable: BTreeMap<String, Quantity>,
     pub places: Places,
-    pub memory: i64,
+    pub container_limits: container_config::Node,
     pub resolver: Resolver,
     pub runtime: Arc<dyn Runtime>,
     /// The prefix of container ids, such as `containerd`.

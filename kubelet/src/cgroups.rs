@@ -13,6 +13,14 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Controllers whose limits a pod has; the others are left to the runtime.
 const V1_CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
 const CPU_PERIOD: i64 = 100_000;
+/// A container that has no memory left is killed as a whole, and none swaps.
+const ALL_AT_ONCE: (&str, &str) = ("memory.oom.group", "1");
+const NO_SWAP: (&str, &str) = ("memory.swap.max", "0");
+
+/// Whether the machine has cgroup v2 alone.
+pub fn is_unified() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("cgroup {path}")]
@@ -51,8 +59,7 @@ pub struct Manager {
 impl Manager {
     /// `cgroup_root` is the cgroup below which `kubepods` goes; empty for the root.
     pub fn new(driver: &str, cgroup_root: &str, pids_limit: i64) -> Self {
-        let mount = PathBuf::from(ROOT);
-        let unified = mount.join("cgroup.controllers").exists();
+        let (mount, unified) = (PathBuf::from(ROOT), is_unified());
         let driver = if driver == "systemd" { Driver::Systemd } else { Driver::Cgroupfs };
         let parent = cgroup_root.trim_matches('/').to_owned();
         Self { mount, parent, driver, unified, pids_limit }
@@ -78,6 +85,23 @@ impl Manager {
         parts.extend(uid.map(|uid| format!("pod{uid}")));
         parts.retain(|part| !part.is_empty());
         parts.join("/")
+    }
+
+    /// The files that every container's cgroup has beside its limits, which there are only with cgroup v2.
+    pub fn container_files(&self, single_process_oom_kill: bool) -> &'static [(&'static str, &'static str)] {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        match (self.unified, single_process_oom_kill, self.limits_swap(&own)) {
+            (false, _, _) | (true, true, false) => &[],
+            (true, true, true) => &[NO_SWAP],
+            (true, false, false) => &[ALL_AT_ONCE],
+            (true, false, true) => &[ALL_AT_ONCE, NO_SWAP],
+        }
+    }
+
+    /// Whether the kernel limits swap; the root of the tree does not tell, but the kubelet's own cgroup.
+    fn limits_swap(&self, own: &str) -> bool {
+        let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        path.is_some_and(|path| self.mount.join(path).join(NO_SWAP.0).exists())
     }
 
     /// Makes the tree above the pods, with limits for all of them together.
@@ -179,8 +203,7 @@ impl Manager {
             directory.push(part);
             fs::create_dir_all(&directory).map_err(|source| Error { path: directory.clone(), source })?;
         }
-        // From cpu.shares (2..262144) to cpu.weight (1..10000).
-        write(&directory, "cpu.weight", limits.shares.map(|shares| 1 + ((shares - 2) * 9999) / 262_142))?;
+        write(&directory, "cpu.weight", limits.shares.map(weight))?;
         let text = |limit: i64| if limit < 0 { "max".to_owned() } else { limit.to_string() };
         if let Some(quota) = limits.quota {
             write_text(&directory, "cpu.max", &format!("{} {CPU_PERIOD}", text(quota)))?;
@@ -189,6 +212,19 @@ impl Manager {
             write_text(&directory, "memory.max", &text(memory))?;
         }
         write(&directory, "pids.max", limits.pids)
+    }
+}
+
+/// From cpu.shares (2 to 262144) to cpu.weight (1 to 10000), such that what is usual stays usual: 1024 is 100. It is the conversion of
+/// Kubernetes since 1.35 and of runtimes since 2025; before, it was linear. Pure.
+fn weight(shares: i64) -> i64 {
+    match shares {
+        ..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let log = (shares as f64).log2();
+            10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as i64
+        }
     }
 }
 
@@ -246,6 +282,56 @@ fn remove_tree(directory: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A manager of files that are like those of cgroup v2.
+    fn unified(root: &tempfile::TempDir) -> Manager {
+        fs::write(root.path().join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids\n").unwrap();
+        Manager { mount: root.path().to_owned(), unified: true, ..Manager::new("cgroupfs", "/corten", 99) }
+    }
+
+    #[test]
+    fn with_cgroup_v2_a_pod_has_its_limits_in_one_tree() {
+        let root = tempfile::tempdir().unwrap();
+        let manager = unified(&root);
+        let resources = serde_json::json!({"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}});
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"uid": "u"}, "spec": {"containers": [{"name": "a", "resources": resources}]},
+        }))
+        .unwrap();
+        let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
+        manager.create_pod(&pod).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "+cpu +memory +pids +cpuset +io");
+        let file = |name: &str| read(&format!("corten/kubepods/burstable/podu/{name}"));
+        assert_eq!(
+            ["cpu.weight", "cpu.max", "memory.max", "pids.max"].map(file),
+            ["35", "50000 100000", "67108864", "99"]
+        );
+        manager.limit_pod(&pod, Limits { shares: Some(1024), ..Default::default() }).unwrap();
+        assert_eq!(["cpu.weight", "cpu.max", "memory.max", "pids.max"].map(file), ["100", "max 100000", "max", "99"]);
+        manager.set_burstable(2000).unwrap();
+        assert_eq!(read("corten/kubepods/burstable/cpu.weight"), weight(2048).to_string());
+    }
+
+    #[test]
+    fn weights_follow_the_curve_of_kubernetes() {
+        let shares = [0, 2, 3, 256, 1024, 2048, 262_143, 262_144, 300_000];
+        assert_eq!(shares.map(weight), [1, 1, 2, 35, 100, 174, 10_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn containers_are_killed_as_a_whole_and_do_not_swap_with_cgroup_v2_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let manager = unified(&root);
+        fs::create_dir_all(root.path().join("system/kubelet")).unwrap();
+        let own = "1:name=systemd:/x\n0::/system/kubelet\n";
+        assert!(!manager.limits_swap(own));
+        fs::write(root.path().join("system/kubelet/memory.swap.max"), "max").unwrap();
+        assert!(manager.limits_swap(own) && !manager.limits_swap("0::/\n") && !manager.limits_swap(""));
+        assert_eq!(manager.container_files(false), [ALL_AT_ONCE]);
+        assert!(manager.container_files(true).is_empty());
+        let divided = Manager { unified: false, ..manager };
+        assert!(divided.container_files(false).is_empty());
+    }
 
     #[test]
     fn a_pods_limits_are_the_sum_only_where_all_containers_have_one() {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use component_base::client::Limiter;
 use component_base::options::GoDuration;
 use k8s_openapi::api::core::v1::Taint;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups;
 use crate::eviction::{self, Threshold};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -182,6 +184,9 @@ pub struct KubeletConfiguration {
     pub hairpin_mode: String,
     pub oom_score_adj: i32,
     pub pod_pids_limit: i64,
+    /// With cgroup v2: whether only one process of a container is killed when it has no memory left, and not all.
+    #[serde(rename = "singleProcessOOMKill")]
+    pub single_process_oom_kill: Option<bool>,
     pub serialize_image_pulls: bool,
     pub max_parallel_image_pulls: Option<i32>,
     #[serde(rename = "staticPodURLHeader")]
@@ -297,6 +302,7 @@ impl Default for KubeletConfiguration {
             hairpin_mode: "promiscuous-bridge".into(),
             oom_score_adj: -999,
             pod_pids_limit: -1,
+            single_process_oom_kill: None,
             serialize_image_pulls: true,
             max_parallel_image_pulls: None,
             static_pod_url_header: BTreeMap::new(),
@@ -381,6 +387,17 @@ impl KubeletConfiguration {
                 *text = default;
             }
         }
+        // The rates are not among these: 0 a second is without a limit.
+        for (burst, default) in
+            [(&mut self.event_burst, default.event_burst), (&mut self.registry_burst, default.registry_burst)]
+        {
+            if *burst == 0 {
+                *burst = default;
+            }
+        }
+        if self.max_open_files == 0 {
+            self.max_open_files = default.max_open_files;
+        }
     }
 
     /// All thresholds of eviction. Where hard ones are set, the defaults of the others do not count, unless they are to be merged.
@@ -403,6 +420,16 @@ impl KubeletConfiguration {
     /// The hard thresholds of a configuration that is valid.
     pub fn hard_thresholds(&self) -> Vec<Threshold> {
         self.thresholds().unwrap_or_default().into_iter().filter(Threshold::is_hard).collect()
+    }
+
+    /// How often events are written; `None` is without a limit.
+    pub fn event_limiter(&self) -> Option<Limiter> {
+        Limiter::new(self.event_record_qps as f32, u32::try_from(self.event_burst).unwrap_or(0))
+    }
+
+    /// How often the runtime is asked to pull images; `None` is without a limit.
+    pub fn pull_limiter(&self) -> Option<Limiter> {
+        Limiter::new(self.registry_pull_qps as f32, u32::try_from(self.registry_burst).unwrap_or(0))
     }
 
     /// How many images may be pulled at a time.
@@ -444,6 +471,17 @@ impl KubeletConfiguration {
         if self.container_log_max_files <= 1 {
             wrong.push("containerLogMaxFiles: must be greater than 1".into());
         }
+        for (name, value) in [
+            ("eventRecordQPS", self.event_record_qps.into()),
+            ("eventBurst", self.event_burst.into()),
+            ("registryPullQPS", self.registry_pull_qps.into()),
+            ("registryBurst", self.registry_burst.into()),
+            ("maxOpenFiles", self.max_open_files),
+        ] {
+            if value < 0 {
+                wrong.push(format!("{name}: Invalid value: {value}: must not be a negative number"));
+            }
+        }
         wrong.extend(self.unsupported());
         for (name, value) in [
             ("cpuManagerPolicy", &self.cpu_manager_policy),
@@ -475,6 +513,9 @@ impl KubeletConfiguration {
         }
         if self.memory_swap["swapBehavior"].as_str().is_some_and(|swap| !matches!(swap, "" | "NoSwap")) {
             wrong.push("memorySwap.swapBehavior: is not supported yet: only NoSwap".to_owned());
+        }
+        if self.single_process_oom_kill == Some(false) && !cgroups::is_unified() {
+            wrong.push("singleProcessOOMKill: must not be false with cgroup v1".to_owned());
         }
         for kind in &self.enforce_node_allocatable {
             match kind.as_str() {
@@ -516,7 +557,8 @@ mod tests {
         let configuration = load(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nruntimeRequestTimeout: 0s\nhttpCheckFrequency: 0s\n\
              containerRuntimeEndpoint: \"\"\nauthorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s}}\nmemorySwap: {}\n\
-             crashLoopBackOff: {}\nshutdownGracePeriod: 0s\nlogging: {flushFrequency: 0}\nimageMaximumGCAge: 0s\n",
+             crashLoopBackOff: {}\nshutdownGracePeriod: 0s\nlogging: {flushFrequency: 0}\nimageMaximumGCAge: 0s\n\
+             eventBurst: 0\nregistryBurst: 0\nmaxOpenFiles: 0\n",
         )
         .unwrap();
         configuration.validate().unwrap();
@@ -570,10 +612,16 @@ mod tests {
             cgroup_driver: "x".into(),
             address: "host".into(),
             cluster_dns: vec!["dns".into()],
+            event_record_qps: -1,
+            event_burst: -1,
+            registry_pull_qps: -1,
+            registry_burst: -1,
+            max_open_files: -1,
             ..Default::default()
         };
         let message = configuration.validate().unwrap_err().to_string();
-        for field in ["cgroupDriver", "address", "clusterDNS"] {
+        let negative = ["eventRecordQPS", "eventBurst", "registryPullQPS", "registryBurst", "maxOpenFiles"];
+        for field in ["cgroupDriver", "address", "clusterDNS"].iter().chain(&negative) {
             assert!(message.contains(field), "{message}");
         }
     }

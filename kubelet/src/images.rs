@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use component_base::client::Limiter;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use proto::cri as api;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::config::KubeletConfiguration;
 use crate::objects::Objects;
 use crate::pod::backoff::{self, Backoff};
 use crate::pod::status::Waiting;
@@ -103,6 +105,8 @@ pub struct Images {
     failures: Mutex<HashMap<(String, String), Failed>>,
     /// How many images may be pulled at a time.
     turns: Semaphore,
+    /// How often the runtime may be asked to pull; who would have to wait fails, and tries again later.
+    limiter: Option<Limiter>,
 }
 
 fn refusal(reason: &str, message: String) -> Refusal {
@@ -110,9 +114,10 @@ fn refusal(reason: &str, message: String) -> Refusal {
 }
 
 impl Images {
-    /// `parallel` pulls may run at a time.
-    pub fn new(runtime: Arc<dyn Runtime>, clock: Clock, parallel: usize) -> Self {
-        Self { runtime, clock, failures: Mutex::default(), turns: Semaphore::new(parallel.min(Semaphore::MAX_PERMITS)) }
+    /// As many pulls at a time, and a second, as the configuration allows.
+    pub fn new(runtime: Arc<dyn Runtime>, clock: Clock, config: &KubeletConfiguration) -> Self {
+        let turns = Semaphore::new(config.parallel_pulls().min(Semaphore::MAX_PERMITS));
+        Self { runtime, clock, failures: Mutex::default(), turns, limiter: config.pull_limiter() }
     }
 
     /// Forgets a pod that is gone.
@@ -186,18 +191,31 @@ impl Images {
         let started = tokio::time::Instant::now();
         let mut outcome = None;
         for auth in &credentials {
-            outcome = Some(self.runtime.pull(image, Some(auth.clone()), sandbox).await);
+            outcome = Some(self.ask(image, Some(auth.clone()), sandbox).await);
             if matches!(outcome, Some(Ok(_))) {
                 break;
             }
         }
         let reference = match outcome {
             Some(outcome) => outcome?,
-            None => self.runtime.pull(image, None, sandbox).await?,
+            None => self.ask(image, None, sandbox).await?,
         };
         self.failures.lock().remove(&key(pod, image));
         let found = self.runtime.image(&reference).await?.ok_or(Error::Missing("image that was pulled"))?;
         Ok((found, Origin::Pulled(started.elapsed())))
+    }
+
+    /// Asks the runtime to pull, unless it was asked too often.
+    async fn ask(
+        &self,
+        image: &str,
+        auth: Option<api::AuthConfig>,
+        sandbox: &api::PodSandboxConfig,
+    ) -> Result<String, Error> {
+        if self.limiter.as_ref().is_some_and(|limiter| !limiter.try_take()) {
+            return Err(Error::PullLimit);
+        }
+        self.runtime.pull(image, auth, sandbox).await
     }
 
     /// What the pod's pull secrets give. One that is missing or wrong is passed over: the image may not need it.

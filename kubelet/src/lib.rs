@@ -17,6 +17,7 @@ pub mod logs;
 pub mod metrics;
 pub mod node;
 pub mod objects;
+mod open_files;
 pub mod options;
 pub mod places;
 pub mod pod;

@@ -169,6 +169,16 @@ pub struct Options {
     image_gc_low_threshold: Option<u8>,
     #[arg(long)]
     provider_id: Option<String>,
+    #[arg(long)]
+    max_open_files: Option<i64>,
+    #[arg(long)]
+    event_qps: Option<i32>,
+    #[arg(long)]
+    event_burst: Option<i32>,
+    #[arg(long)]
+    registry_qps: Option<i32>,
+    #[arg(long)]
+    registry_burst: Option<i32>,
     /// The image of sandboxes, which is never removed; where it is not given, the runtime is asked.
     #[arg(long)]
     pub pod_infra_container_image: Option<String>,
@@ -246,6 +256,11 @@ impl Options {
         set(&mut to.image_gc_high_threshold_percent, &self.image_gc_high_threshold);
         set(&mut to.image_gc_low_threshold_percent, &self.image_gc_low_threshold);
         set(&mut to.provider_id, &self.provider_id);
+        set(&mut to.max_open_files, &self.max_open_files);
+        set(&mut to.event_record_qps, &self.event_qps);
+        set(&mut to.event_burst, &self.event_burst);
+        set(&mut to.registry_pull_qps, &self.registry_qps);
+        set(&mut to.registry_burst, &self.registry_burst);
         for (name, value) in pairs_of("manifest-url-header", self.manifest_url_header.as_deref(), ':')? {
             to.static_pod_url_header.entry(name).or_default().push(value);
         }

@@ -23,6 +23,9 @@ pub enum Error {
     Endpoint(String),
     #[error("the runtime's answer has no {0}")]
     Missing(&'static str),
+    /// `registryPullQPS` and `registryBurst`, in Kubernetes' words.
+    #[error("pull QPS exceeded")]
+    PullLimit,
 }
 
 impl Error {

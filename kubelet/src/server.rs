@@ -27,12 +27,8 @@ const STALE: i64 = 180;
 pub enum Error {
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    #[error("cannot listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] serving::BindError),
 }
 
 /// What the server answers from.
@@ -62,25 +58,21 @@ pub async fn run(
     if config.enable_server {
         let ca: Option<PathBuf> = config.authentication.x509.client_ca_file.clone();
         let tls = tls::Server::new(certificate, ca.as_deref(), shutdown.clone())?;
-        let listener = bind(SocketAddr::new(ip(&config.address), config.port)).await?;
+        let listener = serving::bind(SocketAddr::new(ip(&config.address), config.port)).await?;
         let handler = guarded(Arc::clone(&server));
         running.push(("server", Box::pin(serving::serve(listener, Some(tls), handler, shutdown.clone()))));
     }
     if config.read_only_port != 0 {
-        let listener = bind(SocketAddr::new(ip(&config.address), config.read_only_port)).await?;
+        let listener = serving::bind(SocketAddr::new(ip(&config.address), config.read_only_port)).await?;
         let handler = open(Arc::clone(&server), &["/healthz", "/pods", "/spec"]);
         running.push(("read-only server", Box::pin(serving::serve(listener, None, handler, shutdown.clone()))));
     }
     if config.healthz_port != 0 {
-        let listener = bind(SocketAddr::new(ip(&config.healthz_bind_address), config.healthz_port)).await?;
+        let listener = serving::bind(SocketAddr::new(ip(&config.healthz_bind_address), config.healthz_port)).await?;
         let handler = open(server, &["/healthz"]);
         running.push(("health server", Box::pin(serving::serve(listener, None, handler, shutdown))));
     }
     Ok(running)
-}
-
-async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
-    serving::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
 fn guarded(server: Arc<Server>) -> Handler {
@@ -204,7 +196,7 @@ impl Server {
     fn spec(&self) -> Response<Body> {
         let agent = self.pods.agent();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        json(&serde_json::json!({ "num_cores": cores, "memory_capacity": agent.memory }))
+        json(&serde_json::json!({ "num_cores": cores, "memory_capacity": agent.container_limits.memory }))
     }
 }
 

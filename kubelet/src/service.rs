@@ -25,8 +25,8 @@ use crate::pods::Pods;
 use crate::runtime::cri::Cri;
 use crate::runtime::relist::{self, Health};
 use crate::runtime::sandbox_config::Resolver;
-use crate::runtime::{self, Runtime};
-use crate::{certificates, cgroups, config, eviction, housekeeping, server, sources};
+use crate::runtime::{self, Runtime, container_config};
+use crate::{certificates, cgroups, config, eviction, housekeeping, open_files, server, sources};
 
 /// How long the parts may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -67,6 +67,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
         tracing::warn!(%error, wanted = config.oom_score_adj, "the kubelet is not protected when memory runs out");
     }
+    // Negative numbers were refused with the configuration.
+    open_files::limit(config.max_open_files.unsigned_abs());
     for path in [&options.root_dir, &options.pod_logs_dir] {
         let failed = |source| Error::Directory { path: path.display().to_string(), source };
         std::fs::create_dir_all(path).map_err(failed)?;
@@ -158,8 +160,14 @@ fn agent(
     let resolver_path = config.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
     let resolver = Resolver::parse(&std::fs::read_to_string(resolver_path).unwrap_or_default());
     let recorder = match &client {
-        Some(client) => Recorder::new(client.clone(), "kubelet", Some(&node_name)),
+        Some(client) => Recorder::limited(client.clone(), "kubelet", Some(&node_name), config.event_limiter()),
         None => Recorder::discard(),
+    };
+    let cgroups = cgroups::Manager::new(&config.cgroup_driver, &config.cgroup_root, config.pod_pids_limit);
+    let container_limits = container_config::Node {
+        memory: machine.memory,
+        cpu_quota: config.cpu_cfs_quota,
+        cgroup_files: cgroups.container_files(config.single_process_oom_kill.unwrap_or(false)),
     };
     let informers = client.clone().map(|client| Informers::new(client, shutdown.clone()));
     let node = informers
@@ -175,12 +183,12 @@ fn agent(
         host_ips: ArcSwap::from_pointee(host_ips),
         allocatable,
         places: Places::default(),
-        memory: machine.memory,
+        container_limits,
         resolver,
         runtime_name: version.runtime_name,
-        cgroups: cgroups::Manager::new(&config.cgroup_driver, &config.cgroup_root, config.pod_pids_limit),
+        cgroups,
         found: watch::Sender::new(None),
-        images: Images::new(Arc::clone(&runtime), Clock::SYSTEM, config.parallel_pulls()),
+        images: Images::new(Arc::clone(&runtime), Clock::SYSTEM, &config),
         runtime,
         objects: Objects::new(informers.as_ref()),
         recorder,

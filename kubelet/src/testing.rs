@@ -26,7 +26,7 @@ use crate::config::KubeletConfiguration;
 use crate::images::Images;
 use crate::objects::Objects;
 use crate::runtime::sandbox_config::Resolver;
-use crate::runtime::{Error, ExecOutcome, Listing, Runtime};
+use crate::runtime::{Error, ExecOutcome, Listing, Runtime, container_config};
 use crate::worker::{Handle, Input, Worker};
 
 /// The time at which tests begin.
@@ -327,13 +327,13 @@ pub fn agent(root: &Path) -> (Arc<Agent>, Arc<Recording>) {
             .map(|(key, value)| (key.to_owned(), Quantity(value.to_owned())))
             .into(),
         places: Default::default(),
-        memory: 1 << 30,
+        container_limits: container_config::Node { memory: 1 << 30, cpu_quota: true, cgroup_files: &[] },
         resolver: Resolver::default(),
         runtime: Arc::clone(&runtime),
         runtime_name: "recording".into(),
         found: watch::Sender::new(Some(Default::default())),
         cgroups: cgroups::Manager::new("cgroupfs", "corten-unit-tests", -1),
-        images: Images::new(runtime, clock, config.parallel_pulls()),
+        images: Images::new(runtime, clock, &config),
         objects: Objects::new(None),
         recorder: Recorder::discard(),
         client: None,

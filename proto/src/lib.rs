@@ -1,7 +1,7 @@
 //! Wire contracts: the gRPC services of the node and the table of the Kubernetes API.
 
 /// The Container Runtime Interface, `runtime.v1`, as containerd 1.6 and later speak it.
-#[allow(clippy::all, clippy::unwrap_used, rust_2018_idioms)]
+#[allow(clippy::all, clippy::unwrap_used, rust_2018_idioms, reason = "generated code")]
 pub mod cri {
     tonic::include_proto!("runtime.v1");
 }

@@ -28,12 +28,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub enum Error {
     #[error(transparent)]
     Client(#[from] client::Error),
-    #[error("cannot listen on {address}")]
-    Bind {
-        address: SocketAddr,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] serving::BindError),
 }
 
 /// Runs until shutdown, and `lameduck` longer, in which it answers but does not call itself ready.
@@ -54,8 +50,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
         ("metrics", options.metrics_address, Routes::new(registry).into_handler()),
     ];
     for (name, address, handler) in pages {
-        let bound = serving::bind(address).await;
-        let listener = bound.map_err(|source| Error::Bind { address, source })?;
+        let listener = serving::bind(address).await?;
         tasks.spawn(name, serving::serve(listener, None, handler, end.clone()));
     }
     let informers = Informers::new(client, end.clone());
@@ -66,7 +61,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Error> {
     }
     for address in &options.listen {
         let bound = Server::bind(*address, resolver.clone()).await;
-        let server = bound.map_err(|source| Error::Bind { address: *address, source })?;
+        let server = bound.map_err(|source| serving::BindError { address: *address, source })?;
         tasks.spawn(format!("dns {address}"), server.run(end.clone()));
     }
     ready.store(true, Ordering::Release);

@@ -48,13 +48,29 @@ impl Context {
     }
 
     fn strict(&mut self, what: &str, at: &At<'_>) {
+        if self.tracked {
+            self.strict_at(what, &at.to_string());
+        }
+    }
+
+    fn strict_at(&mut self, what: &str, path: &str) {
         if !self.tracked || self.strict.len() >= MAX_STRICT_ERRORS {
             return;
         }
-        let text = format!("{what} field {:?}", at.to_string());
+        let text = format!("{what} field {path:?}");
         if !self.strict.contains(&text) {
             self.strict.push(text);
         }
+    }
+
+    /// Reads a value of which nothing is known, by a function that is given where keys that stand twice are noted.
+    fn untyped<T, E>(&mut self, read: impl FnOnce(Option<&mut Vec<String>>) -> Result<T, E>) -> Result<T, E> {
+        let mut duplicates = Vec::new();
+        let value = read(self.tracked.then_some(&mut duplicates))?;
+        for path in duplicates {
+            self.strict_at("duplicate", &path);
+        }
+        Ok(value)
     }
 }
 
@@ -264,7 +280,11 @@ fn read_fields<'de, A: MapAccess<'de>>(
                 };
             }
             Key::Unknown(name) if ty.preserve_unknown => {
-                let value = access.next_value_seed(Untyped { at: at.key(&name), duplicates: None })?;
+                let at = at.key(&name);
+                if map.contains_key(&name) {
+                    context.strict("duplicate", &at);
+                }
+                let value = context.untyped(|duplicates| access.next_value_seed(Untyped { at, duplicates }))?;
                 map.insert(name, value);
             }
             Key::Unknown(name) => {
@@ -399,6 +419,7 @@ impl Slot<'_, '_> {
             FieldType::Int64 => number.as_i64().is_some(),
             FieldType::Double | FieldType::Json | FieldType::Any | FieldType::Raw | FieldType::FieldsV1 => true,
             FieldType::Quantity => return self.quantity(&number.to_string()),
+            _ if self.field.lax => true,
             _ => return self.mismatch("number"),
         };
         if fits {
@@ -416,7 +437,7 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        let kept = self.field.nullable || matches!(self.field.ty, FieldType::Any);
+        let kept = self.field.nullable || self.field.lax || matches!(self.field.ty, FieldType::Any);
         Ok(kept.then_some(Value::Null))
     }
 
@@ -428,6 +449,7 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
             | FieldType::Raw
             | FieldType::FieldsV1
             | FieldType::Union(UnionKind::SchemaOrBool, _) => Some(Value::Bool(value)),
+            _ if self.field.lax => Some(Value::Bool(value)),
             _ => self.mismatch("bool"),
         })
     }
@@ -449,6 +471,7 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
                 self.mismatch(&format!("number {}", Value::from(value)))
             }
             (FieldType::Quantity, _) => self.quantity(&value.to_string()),
+            (_, Some(number)) if self.field.lax => Some(Value::Number(number)),
             _ => self.mismatch("number"),
         })
     }
@@ -465,6 +488,7 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
             | FieldType::Json
             | FieldType::Raw
             | FieldType::FieldsV1 => Some(Value::String(value.to_owned())),
+            _ if self.field.lax => Some(Value::String(value.to_owned())),
             _ => self.mismatch("string"),
         })
     }
@@ -480,7 +504,10 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
         match &self.field.ty {
             FieldType::List(item) => read_items(item, &self.at, self.context, seq).map(|v| Some(Value::Array(v))),
             FieldType::Any | FieldType::Json | FieldType::Raw | FieldType::FieldsV1 => {
-                Untyped { at: self.at, duplicates: None }.visit_seq(seq).map(Some)
+                self.context.untyped(|duplicates| Untyped { at: self.at, duplicates }.visit_seq(seq)).map(Some)
+            }
+            _ if self.field.lax => {
+                self.context.untyped(|duplicates| Untyped { at: self.at, duplicates }.visit_seq(seq)).map(Some)
             }
             FieldType::Union(UnionKind::SchemaOrArray, link) => {
                 let item = Field::new("", FieldType::Message(link.clone()));
@@ -506,7 +533,10 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
                 read_entries(value, &self.at, self.context, access).map(|map| Some(Value::Object(map)))
             }
             FieldType::Any | FieldType::Json | FieldType::Raw | FieldType::FieldsV1 | FieldType::Object => {
-                Untyped { at: self.at, duplicates: None }.visit_map(access).map(Some)
+                self.context.untyped(|duplicates| Untyped { at: self.at, duplicates }.visit_map(access)).map(Some)
+            }
+            _ if self.field.lax => {
+                self.context.untyped(|duplicates| Untyped { at: self.at, duplicates }.visit_map(access)).map(Some)
             }
             _ => {
                 while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}

@@ -19,6 +19,11 @@ const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
+/// Custom resources have no protobuf messages, and no merge keys for strategic patches.
+const CUSTOM_ANSWERS: [&str; 2] = ["application/json", "application/yaml"];
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 /// What an operation does, to which kind.
 struct Operation<'a> {
     /// The verb of the API.
@@ -32,6 +37,8 @@ struct Operation<'a> {
     /// The model of the body, and of the answer.
     body: Option<Value>,
     answer: Value,
+    /// Whether the resource is a custom one.
+    custom: bool,
 }
 
 /// Adds the paths of a resource and of its subresources.
@@ -68,7 +75,17 @@ pub(super) fn add(paths: &mut Map<String, Value>, components: &mut Components, r
             let link = components.link(ty);
             let body = has_body(verb).then(|| link.clone());
             let tag = tag(resource);
-            let operation = Operation { verb, method, action, gvk: gvk.clone(), id, tag, body, answer: link };
+            let operation = Operation {
+                verb,
+                method,
+                action,
+                gvk: gvk.clone(),
+                id,
+                tag,
+                body,
+                answer: link,
+                custom: is_custom(resource),
+            };
             insert(paths, components, &path, operation);
         }
     }
@@ -96,9 +113,14 @@ fn add_path(
             _ => has_body(verb).then(|| components.link(&resource.ty)),
         };
         let tag = tag(resource);
-        let operation = Operation { verb, method, action, gvk: gvk.clone(), id, tag, body, answer };
+        let operation =
+            Operation { verb, method, action, gvk: gvk.clone(), id, tag, body, answer, custom: is_custom(resource) };
         insert(paths, components, path, operation);
     }
+}
+
+fn is_custom(resource: &Resource) -> bool {
+    resource.ty.published.is_some()
 }
 
 fn has_body(verb: &str) -> bool {
@@ -203,11 +225,15 @@ fn query_parameters(dialect: Dialect, verb: &str) -> Vec<Value> {
 }
 
 fn described(dialect: Dialect, operation: Operation<'_>) -> Value {
-    let mut answers: Vec<&str> = ANSWERS.to_vec();
-    if operation.verb == "list" {
+    let mut answers: Vec<&str> = if operation.custom { CUSTOM_ANSWERS.to_vec() } else { ANSWERS.to_vec() };
+    if operation.verb == "list" && !operation.custom {
         answers.extend(WATCH_ANSWERS);
     }
-    let consumed: &[&str] = if operation.verb == "patch" { &PATCHES } else { &["*/*"] };
+    let consumed: &[&str] = match (operation.verb, operation.custom) {
+        ("patch", false) => &PATCHES,
+        ("patch", true) => &CUSTOM_PATCHES,
+        _ => &["*/*"],
+    };
     let mut parameters = query_parameters(dialect, operation.verb);
     let content = |types: &[&str], model: &Value| -> Value {
         Value::Object(types.iter().map(|media| ((*media).to_owned(), json!({"schema": model}))).collect())

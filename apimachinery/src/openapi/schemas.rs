@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
 use super::names::model_name;
+use super::{Dialect, custom};
 use crate::schema::{Field, FieldType, ListType, MapType, Schema, Type, UnionKind};
 
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
@@ -94,6 +94,9 @@ impl Components {
     }
 
     fn model(&mut self, ty: &Type) -> Value {
+        if let Some(schema) = &ty.published {
+            return custom::model(self, ty, schema);
+        }
         let mut properties = Map::new();
         for field in &ty.fields {
             let property = self.property(field);

@@ -18,6 +18,7 @@ pub fn custom_type(gvk: Gvk, schema: Option<&Value>) -> Arc<Type> {
     let name = format!("{}.{}.{}", gvk.group, gvk.version, gvk.kind);
     let mut ty = object_type(&name, schema, true);
     ty.gvk = vec![gvk];
+    ty.published = Some(schema.clone());
     Arc::new(ty)
 }
 
@@ -61,6 +62,7 @@ fn object_type(name: &str, schema: &Value, resource: bool) -> Type {
 /// A property, an item or an additional property.
 fn described(path: &str, name: &str, schema: &Value) -> Field {
     let mut field = Field::new(name, field_type(path, schema));
+    field.lax = true;
     field.nullable = flag(schema, "nullable");
     field.default = schema.get("default").cloned();
     field.list_type = match text(schema, "x-kubernetes-list-type") {
@@ -81,10 +83,8 @@ fn described(path: &str, name: &str, schema: &Value) -> Field {
     field
 }
 
+/// Only what has parts is told apart: whether a scalar is what it should be is for the validation to say, which knows more.
 fn field_type(path: &str, schema: &Value) -> FieldType {
-    if flag(schema, "x-kubernetes-int-or-string") {
-        return FieldType::IntOrString;
-    }
     match text(schema, "type") {
         "object" => map_or_object(path, schema),
         "array" => {
@@ -92,11 +92,35 @@ fn field_type(path: &str, schema: &Value) -> FieldType {
             let items = schema.get("items").unwrap_or(&any);
             FieldType::List(Box::new(described(&format!("{path}[]"), "", items)))
         }
-        "string" => FieldType::String,
-        "integer" => FieldType::Int64,
-        "number" => FieldType::Double,
-        "boolean" => FieldType::Bool,
+        _ if flag(schema, "x-kubernetes-int-or-string") => FieldType::Any,
+        // `x-kubernetes-preserve-unknown-fields` without a type may still say something of some fields.
+        "" if schema.get("properties").is_some() => map_or_object(path, schema),
         _ => FieldType::Any,
+    }
+}
+
+/// Removes the fields that the type does not know, at every depth; metadata is left as it is.
+pub fn prune(ty: &Type, value: &mut Value) {
+    if let (None, Value::Object(map)) = (&ty.proto, value) {
+        if !ty.preserve_unknown {
+            map.retain(|name, _| ty.field_index(name).is_some());
+        }
+        for (name, value) in map {
+            if let Some(field) = ty.field(name) {
+                prune_below(field, value);
+            }
+        }
+    }
+}
+
+fn prune_below(field: &Field, value: &mut Value) {
+    match (&field.ty, value) {
+        (FieldType::Message(ty), value) => prune(ty, value),
+        (FieldType::List(item), Value::Array(items)) => items.iter_mut().for_each(|value| prune_below(item, value)),
+        (FieldType::Map(element), Value::Object(map)) => {
+            map.values_mut().for_each(|value| prune_below(element, value));
+        }
+        _ => {}
     }
 }
 

@@ -34,10 +34,23 @@ fn default_below(field: &Field, value: &mut Value) {
         (FieldType::List(item), Value::Array(items)) if has_structure(&item.ty) => {
             items.iter_mut().for_each(|value| default_below(item, value));
         }
-        (FieldType::Map(element), Value::Object(map)) if has_structure(&element.ty) => {
-            map.values_mut().for_each(|value| default_below(element, value));
+        (FieldType::Map(element), Value::Object(map)) => {
+            if element.lax && !element.nullable {
+                replace_nulls(element, map);
+            }
+            if has_structure(&element.ty) {
+                map.values_mut().for_each(|value| default_below(element, value));
+            }
         }
         _ => {}
+    }
+}
+
+/// Entries that may not be null become the default, or are dropped.
+fn replace_nulls(element: &Field, map: &mut Map<String, Value>) {
+    match &element.default {
+        Some(default) => map.values_mut().filter(|value| value.is_null()).for_each(|value| *value = default.clone()),
+        None => map.retain(|_, value| !value.is_null()),
     }
 }
 

@@ -225,6 +225,8 @@ pub struct Field {
     pub enum_values: Vec<String>,
     /// Whether null is a value of its own (custom resources).
     pub nullable: bool,
+    /// Whether a value of another type is kept as it is, for the validation to find (custom resources).
+    pub lax: bool,
     /// Whether being absent differs from having the zero value, as for a pointer in Go. Where it does not, a zero
     /// is not kept.
     pub presence: bool,
@@ -250,6 +252,7 @@ impl Field {
             default: None,
             enum_values: Vec::new(),
             nullable: false,
+            lax: false,
             presence: true,
             omit_empty: false,
             zero: None,
@@ -278,6 +281,8 @@ pub struct Type {
     pub preserve_unknown: bool,
     /// Whether the object has `apiVersion`, `kind` and `metadata` of its own (custom resources).
     pub embedded_resource: bool,
+    /// The schema that OpenAPI publishes, where it is more than the fields say (custom resources).
+    pub published: Option<Value>,
     by_name: Vec<u16>,
     layout: Layout,
 }
@@ -296,6 +301,7 @@ impl Type {
             map_type: None,
             preserve_unknown: false,
             embedded_resource: false,
+            published: None,
             by_name,
             layout,
         }

@@ -3,16 +3,21 @@
 //! Kubernetes documentation, "Admission Control in Kubernetes".
 
 pub mod attributes;
+mod catalog;
 pub mod chain;
+pub mod configuration;
 pub mod options;
 pub mod plugin;
 pub mod plugins;
 
+mod namespaced;
 mod object;
 #[cfg(test)]
 mod testing;
+pub mod writer;
 
 pub use attributes::{Attributes, Operation};
 pub use chain::Chain;
 pub use options::{AdmissionOptions, Context, OptionsError};
 pub use plugin::Plugin;
+pub use writer::Writer;

@@ -1,16 +1,7 @@
 //! Reading and changing fields of objects that are plain JSON.
 
+pub(crate) use apimachinery::tree::{items, text};
 use serde_json::{Map, Value};
-
-/// The string at a JSON pointer; empty if there is none.
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
-}
-
-/// The items of the list at a JSON pointer; none if there is no list.
-pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
 
 /// The object below a field, made if it is not there.
 pub(crate) fn object_mut<'a>(value: &'a mut Value, field: &str) -> &'a mut Value {

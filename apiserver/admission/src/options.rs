@@ -1,52 +1,29 @@
 //! The flags of admission, with upstream's names, and the chain that they build.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use apiserver_auth::Authorizer;
 use apiserver_auth::clock::{self, Clock};
-use apiserver_auth::options::{Flags, Unsupported};
 use apiserver_storage::reader::Reader;
 
-use crate::plugins::certificate_approval::CertificateApproval;
-use crate::plugins::certificate_signing::CertificateSigning;
-use crate::plugins::certificate_subject_restriction::CertificateSubjectRestriction;
-use crate::plugins::default_ingress_class::DefaultIngressClass;
-use crate::plugins::default_storage_class::DefaultStorageClass;
-use crate::plugins::default_toleration_seconds::DefaultTolerationSeconds;
-use crate::plugins::extended_resource_toleration::ExtendedResourceToleration;
-use crate::plugins::limit_ranger::LimitRanger;
-use crate::plugins::namespace_lifecycle::NamespaceLifecycle;
-use crate::plugins::node_restriction::NodeRestriction;
-use crate::plugins::owner_references::OwnerReferencesPermissionEnforcement;
-use crate::plugins::persistent_volume_claim_resize::PersistentVolumeClaimResize;
-use crate::plugins::pod_security::PodSecurity;
-use crate::plugins::pod_topology_labels::PodTopologyLabels;
-use crate::plugins::priority::Priority;
-use crate::plugins::runtime_class::RuntimeClass;
-use crate::plugins::service_account::ServiceAccount;
-use crate::plugins::storage_object_in_use_protection::StorageObjectInUseProtection;
-use crate::plugins::taint_nodes_by_condition::TaintNodesByCondition;
-use crate::{Chain, Plugin};
-
-/// Flags of upstream's that are not supported.
-#[derive(Debug)]
-pub struct NotYet;
-
-impl Flags for NotYet {
-    const NAMES: &'static [&'static str] = &["admission-control", "admission-control-config-file"];
-}
+use crate::catalog::{self, ORDER, Standing};
+use crate::configuration::{self, Configuration};
+use crate::{Chain, Writer};
 
 /// Why the server cannot start with these flags.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    #[error("--{0} is not supported")]
-    UnsupportedFlag(&'static str),
     #[error("--enable-admission-plugins: {0} is not supported")]
     UnsupportedPlugin(String),
-    #[error("--{flag}: there is no admission plugin {name}")]
+    #[error("{flag} plugin {name:?} is unknown")]
     Unknown { flag: &'static str, name: String },
-    #[error("{0} is in enable-admission-plugins and disable-admission-plugins")]
-    Both(String),
+    #[error("[{}] in enable-admission-plugins and disable-admission-plugins overlapped", .0.join(" "))]
+    Both(Vec<String>),
+    #[error("admission-control and enable-admission-plugins/disable-admission-plugins flags are mutually exclusive")]
+    OldAndNew,
+    #[error(transparent)]
+    Configuration(#[from] configuration::Error),
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -59,6 +36,14 @@ pub struct AdmissionOptions {
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
 
+    /// The old form of the two: exactly these plugins are on.
+    #[arg(long, value_delimiter = ',', hide = true)]
+    pub admission_control: Vec<String>,
+
+    /// A file with the configuration of admission plugins.
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
+
     /// How long pods without their own toleration stay on a node that is not ready.
     #[arg(long, default_value_t = 300)]
     pub default_not_ready_toleration_seconds: i64,
@@ -66,152 +51,87 @@ pub struct AdmissionOptions {
     /// How long pods without their own toleration stay on a node that is not reachable.
     #[arg(long, default_value_t = 300)]
     pub default_unreachable_toleration_seconds: i64,
-
-    #[command(flatten)]
-    pub unsupported: Unsupported<NotYet>,
 }
 
 /// What plugins are made from.
 #[derive(Clone)]
 pub struct Context {
     pub reader: Arc<dyn Reader>,
+    pub writer: Arc<dyn Writer>,
     pub authorizer: Arc<dyn Authorizer>,
     pub clock: Clock,
 }
 
-/// How a plugin stands when no flag names it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    On,
-    Off,
-    /// Known to Kubernetes, on by default there, and not here yet.
-    Missing,
-    /// Known to Kubernetes, off by default there, and not here yet.
-    MissingOff,
-}
-
-use Standing::{Missing, MissingOff, Off, On};
-
-/// Every plugin of Kubernetes, in the order in which they are asked.
-const ORDER: [(&str, Standing); 35] = [
-    ("AlwaysAdmit", MissingOff),
-    ("NamespaceAutoProvision", MissingOff),
-    ("NamespaceLifecycle", On),
-    ("NamespaceExists", MissingOff),
-    ("LimitPodHardAntiAffinityTopology", MissingOff),
-    ("LimitRanger", On),
-    ("ServiceAccount", On),
-    ("NodeRestriction", Off),
-    ("TaintNodesByCondition", On),
-    ("AlwaysPullImages", MissingOff),
-    ("ImagePolicyWebhook", MissingOff),
-    ("PodSecurity", On),
-    ("PodNodeSelector", MissingOff),
-    ("Priority", On),
-    ("DefaultTolerationSeconds", On),
-    ("PodTolerationRestriction", MissingOff),
-    ("EventRateLimit", MissingOff),
-    ("ExtendedResourceToleration", Off),
-    ("DefaultStorageClass", On),
-    ("StorageObjectInUseProtection", On),
-    ("OwnerReferencesPermissionEnforcement", Off),
-    ("PersistentVolumeClaimResize", On),
-    ("RuntimeClass", On),
-    ("CertificateApproval", On),
-    ("CertificateSigning", On),
-    ("ClusterTrustBundleAttest", Missing),
-    ("CertificateSubjectRestriction", On),
-    ("DefaultIngressClass", On),
-    ("DenyServiceExternalIPs", MissingOff),
-    ("PodTopologyLabels", On),
-    ("MutatingAdmissionPolicy", Missing),
-    ("MutatingAdmissionWebhook", Missing),
-    ("ValidatingAdmissionPolicy", Missing),
-    ("ValidatingAdmissionWebhook", Missing),
-    ("ResourceQuota", Missing),
-];
-
 impl AdmissionOptions {
     /// The names of the plugins that are to be on, in order.
     pub fn enabled(&self) -> Result<Vec<&'static str>, OptionsError> {
-        if let Some(flag) = self.unsupported.given.first() {
-            return Err(OptionsError::UnsupportedFlag(flag));
-        }
         self.check_names()?;
-        let asked = |name: &str| self.enable_admission_plugins.iter().any(|n| n == name);
-        let refused = |name: &str| self.disable_admission_plugins.iter().any(|n| n == name);
-        let unsupported = ORDER.iter().find(|(name, standing)| matches!(standing, MissingOff) && asked(name));
+        let listed = |names: &[String], name: &str| names.iter().any(|n| n == name);
+        let only = !self.admission_control.is_empty();
+        let asked = |name: &str| listed(&self.enable_admission_plugins, name) || listed(&self.admission_control, name);
+        let refused = |name: &str| {
+            listed(&self.disable_admission_plugins, name) || (only && !listed(&self.admission_control, name))
+        };
+        let unsupported = ORDER.iter().find(|(name, standing)| *standing == Standing::MissingOff && asked(name));
         if let Some((name, _)) = unsupported {
             return Err(OptionsError::UnsupportedPlugin((*name).to_owned()));
         }
         let on = |(name, standing): &&(&'static str, Standing)| match standing {
-            On => !refused(name),
-            Off => asked(name),
-            Missing | MissingOff => false,
+            Standing::On => !refused(name),
+            Standing::Off => asked(name),
+            Standing::Missing | Standing::MissingOff => false,
         };
         Ok(ORDER.iter().filter(on).map(|(name, _)| *name).collect())
     }
 
     fn check_names(&self) -> Result<(), OptionsError> {
+        let (on, off) = (&self.enable_admission_plugins, &self.disable_admission_plugins);
+        if !(self.admission_control.is_empty() || on.is_empty() && off.is_empty()) {
+            return Err(OptionsError::OldAndNew);
+        }
         let lists = [
-            ("enable-admission-plugins", &self.enable_admission_plugins),
-            ("disable-admission-plugins", &self.disable_admission_plugins),
+            ("enable-admission-plugins", on),
+            ("disable-admission-plugins", off),
+            ("admission-control", &self.admission_control),
         ];
         for (flag, names) in lists {
-            if let Some(name) = names.iter().find(|name| !ORDER.iter().any(|(known, _)| known == name)) {
+            if let Some(name) = names.iter().find(|name| !catalog::is_known(name)) {
                 return Err(OptionsError::Unknown { flag, name: name.clone() });
             }
         }
-        match self.enable_admission_plugins.iter().find(|name| self.disable_admission_plugins.contains(name)) {
-            Some(name) => Err(OptionsError::Both(name.clone())),
-            None => Ok(()),
-        }
+        let both: Vec<String> = on.iter().filter(|name| off.contains(name)).cloned().collect();
+        if both.is_empty() { Ok(()) } else { Err(OptionsError::Both(both)) }
     }
 
-    fn plugin(&self, name: &str, context: &Context) -> Option<Arc<dyn Plugin>> {
-        let reader = || Arc::clone(&context.reader);
-        let authorizer = || Arc::clone(&context.authorizer);
-        Some(match name {
-            "NamespaceLifecycle" => Arc::new(NamespaceLifecycle::new(reader(), context.clock.clone())),
-            "LimitRanger" => Arc::new(LimitRanger::default()),
-            "PodSecurity" => Arc::new(PodSecurity::new(reader())),
-            "ServiceAccount" => Arc::new(ServiceAccount::new(reader())),
-            "NodeRestriction" => Arc::new(NodeRestriction::new(reader(), authorizer())),
-            "TaintNodesByCondition" => Arc::new(TaintNodesByCondition),
-            "Priority" => Arc::new(Priority::new(reader())),
-            "DefaultTolerationSeconds" => Arc::new(DefaultTolerationSeconds {
-                not_ready: self.default_not_ready_toleration_seconds,
-                unreachable: self.default_unreachable_toleration_seconds,
-            }),
-            "ExtendedResourceToleration" => Arc::new(ExtendedResourceToleration),
-            "DefaultStorageClass" => Arc::new(DefaultStorageClass::default()),
-            "StorageObjectInUseProtection" => Arc::new(StorageObjectInUseProtection),
-            "OwnerReferencesPermissionEnforcement" => Arc::new(OwnerReferencesPermissionEnforcement::new(authorizer())),
-            "PersistentVolumeClaimResize" => Arc::new(PersistentVolumeClaimResize::new(reader())),
-            "RuntimeClass" => Arc::new(RuntimeClass::new(reader())),
-            "CertificateApproval" => Arc::new(CertificateApproval::new(authorizer())),
-            "CertificateSigning" => Arc::new(CertificateSigning::new(authorizer())),
-            "CertificateSubjectRestriction" => Arc::new(CertificateSubjectRestriction),
-            "DefaultIngressClass" => Arc::new(DefaultIngressClass::default()),
-            "PodTopologyLabels" => Arc::new(PodTopologyLabels::new(reader())),
-            _ => return None,
-        })
+    fn configuration(&self) -> Result<Configuration, OptionsError> {
+        let Some(path) = &self.admission_control_config_file else { return Ok(Configuration::default()) };
+        let configuration = Configuration::read(path)?;
+        let unknown = configuration.names().find(|name| !catalog::is_known(name)).map(str::to_owned);
+        match unknown {
+            Some(name) => Err(OptionsError::Unknown { flag: "admission-control-config-file", name }),
+            None => Ok(configuration),
+        }
     }
 
     /// The chain that the flags ask for.
     pub fn chain(&self, context: &Context) -> Result<Chain, OptionsError> {
-        Ok(Chain::new(self.enabled()?.into_iter().filter_map(|name| self.plugin(name, context)).collect()))
+        let configuration = self.configuration()?;
+        let mut plugins = Vec::new();
+        for name in self.enabled()? {
+            plugins.extend(catalog::make(name, self, &configuration, context)?);
+        }
+        Ok(Chain::new(plugins))
     }
 }
 
 impl Chain {
     /// The chain that the flags ask for, with the machine's clock.
-    pub fn build(
+    pub fn build<S: Reader + Writer + 'static>(
         options: &AdmissionOptions,
-        reader: Arc<dyn Reader>,
+        store: Arc<S>,
         authorizer: Arc<dyn Authorizer>,
     ) -> Result<Chain, OptionsError> {
-        options.chain(&Context { reader, authorizer, clock: clock::system() })
+        options.chain(&Context { reader: store.clone(), writer: store, authorizer, clock: clock::system() })
     }
 }
 
@@ -232,8 +152,9 @@ mod tests {
     fn names(flags: &[&str]) -> Result<Vec<&'static str>, String> {
         let flags = std::iter::once("x").chain(flags.iter().copied());
         let options = Command::try_parse_from(flags).expect("flags").admission;
+        let state = Arc::new(State::default());
         let context =
-            Context { reader: Arc::new(State::default()), authorizer: Arc::new(AlwaysDeny), clock: clock::system() };
+            Context { reader: state.clone(), writer: state, authorizer: Arc::new(AlwaysDeny), clock: clock::system() };
         let chain = options.chain(&context).map_err(|e| e.to_string())?;
         let names: Vec<_> = chain.names().collect();
         assert_eq!(Ok(names.clone()), options.enabled().map_err(|e| e.to_string()), "each plugin that is on is built");
@@ -253,13 +174,39 @@ mod tests {
     }
 
     #[test]
+    fn every_plugin_that_is_off_by_default_can_be_turned_on() {
+        let off = ORDER.iter().filter(|(_, standing)| *standing == Standing::Off).map(|(name, _)| *name);
+        for name in off.filter(|name| *name != "EventRateLimit") {
+            let names = names(&[&format!("--enable-admission-plugins={name}")]).expect("a chain");
+            assert!(names.contains(&name), "{name}");
+        }
+        let bare = names(&["--enable-admission-plugins=EventRateLimit"]).expect_err("it needs limits");
+        assert!(bare.contains("limits must not be empty"), "{bare}");
+    }
+
+    #[test]
+    fn the_old_flag_names_exactly_those_that_are_on() {
+        let names = names(&["--admission-control=NodeRestriction,LimitRanger"]).expect("a chain");
+        assert_eq!(names, ["LimitRanger", "NodeRestriction"]);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
-        for (flag, says) in [
-            ("--enable-admission-plugins=Nonsense", "there is no admission plugin Nonsense"),
-            ("--enable-admission-plugins=AlwaysPullImages", "AlwaysPullImages is not supported"),
-            ("--admission-control-config-file=x", "--admission-control-config-file is not supported"),
+        for (flags, says) in [
+            (&["--enable-admission-plugins=Nonsense"][..], "enable-admission-plugins plugin \"Nonsense\" is unknown"),
+            (&["--disable-admission-plugins=Nonsense"], "disable-admission-plugins plugin \"Nonsense\" is unknown"),
+            (&["--enable-admission-plugins=ImagePolicyWebhook"], "ImagePolicyWebhook is not supported"),
+            (
+                &["--enable-admission-plugins=Priority,LimitRanger", "--disable-admission-plugins=LimitRanger"],
+                "[LimitRanger] in enable-admission-plugins and disable-admission-plugins overlapped",
+            ),
+            (
+                &["--admission-control=Priority", "--enable-admission-plugins=Priority"],
+                "admission-control and enable-admission-plugins/disable-admission-plugins flags are mutually exclusive",
+            ),
+            (&["--admission-control-config-file=/absent/x"], "unable to read admission control configuration"),
         ] {
-            assert!(names(&[flag]).expect_err("refused").contains(says), "{flag}");
+            assert!(names(flags).expect_err("refused").contains(says), "{flags:?}");
         }
     }
 }

@@ -19,20 +19,22 @@ pub trait Plugin: Send + Sync {
     fn handles(&self, a: &Attributes<'_>) -> bool;
 
     /// Changes the object before it is validated. It may be called again for the same request, so it must be idempotent.
-    async fn admit(&self, a: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
-        let _ = (a, object, old);
+    async fn admit(&self, _a: &Attributes<'_>, _object: &mut Value, _old: Option<&Value>) -> Result<(), ApiError> {
         Ok(())
     }
 
     /// Refuses what must not be, once the object is final; `object` is none for deletions.
-    async fn validate(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), ApiError> {
-        let _ = (a, object, old);
+    async fn validate(
+        &self,
+        _a: &Attributes<'_>,
+        _object: Option<&Value>,
+        _old: Option<&Value>,
+    ) -> Result<(), ApiError> {
         Ok(())
     }
 
     /// What the client is told where the request passes.
-    fn warnings(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Vec<String> {
-        let _ = (a, object, old);
+    fn warnings(&self, _a: &Attributes<'_>, _object: Option<&Value>, _old: Option<&Value>) -> Vec<String> {
         Vec::new()
     }
 

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use serde_json::Value;
 
-use crate::{Attributes, Operation, Plugin};
+use crate::writer::Outcome;
+use crate::{Attributes, Operation, Plugin, Writer};
 
 static NOBODY: LazyLock<UserInfo> = LazyLock::new(UserInfo::default);
 static NULL: Value = Value::Null;
@@ -62,6 +63,25 @@ impl State {
         let part = |field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
         let key = (resource.to_owned(), part("namespace"), part("name"));
         self.0.write().insert(key, Arc::new(object));
+    }
+}
+
+/// Writes count up the `resourceVersion`; every other task runs before each.
+#[async_trait]
+impl Writer for State {
+    async fn write(&self, resource: GroupResource<'_>, object: &Value) -> Result<Outcome, ApiError> {
+        tokio::task::yield_now().await;
+        let (namespace, name) = (apimachinery::meta::namespace(object), apimachinery::meta::name(object));
+        let current = self.get(resource, namespace, name);
+        let version = |object: &Value| apimachinery::meta::resource_version(object).to_owned();
+        if current.as_deref().map(version).unwrap_or_default() != version(object) {
+            return Ok(Outcome::Conflict(current));
+        }
+        let mut object = object.clone();
+        let next = version(&object).parse::<u64>().unwrap_or(0) + 1;
+        apimachinery::meta::set_resource_version(&mut object, &next.to_string());
+        self.put(&qualified(resource), object.clone());
+        Ok(Outcome::Done(Arc::new(object)))
     }
 }
 

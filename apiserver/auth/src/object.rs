@@ -1,18 +1,9 @@
 //! Reading fields of objects that are plain JSON.
 
+pub(crate) use apimachinery::tree::{items, text};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-
-/// The string at a JSON pointer; empty if there is none.
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
-}
-
-/// The items of the list at a JSON pointer; none if there is no list.
-pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
 
 /// The strings of a list field.
 pub(crate) fn strings(value: &Value, field: &str) -> Vec<String> {

@@ -2,6 +2,7 @@
 //!
 //! All of it is pure: objects are values, time is an argument, and nothing is read but what is passed in.
 
+pub mod custom;
 mod defaults;
 mod kinds;
 mod node;
@@ -31,4 +32,4 @@ pub mod services {
 
 pub use kinds::pod::qos_class;
 pub use strategy::Strategy;
-pub use table::{custom, strategy};
+pub use table::strategy;

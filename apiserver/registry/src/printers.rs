@@ -35,8 +35,9 @@ struct Printer {
     row: fn(&Value, Moment) -> Vec<Value>,
 }
 
-const NAME_TEXT: &str = "Name must be unique within a namespace. It is required when creating resources.";
-const CREATED_TEXT: &str = "The time at which the server created the object. It is set by the server, in UTC.";
+pub(crate) const NAME_TEXT: &str = "Name must be unique within a namespace. It is required when creating resources.";
+pub(crate) const CREATED_TEXT: &str =
+    "The time at which the server created the object. It is set by the server, in UTC.";
 const AGE_TEXT: &str = "How long ago the server created the object.";
 
 const fn column(name: &'static str, type_: &'static str, priority: i32) -> Column {

@@ -3,6 +3,7 @@
 use apimachinery::field::ErrorList;
 use serde_json::{Map, Value, json};
 
+use crate::custom::{self, scale::Paths};
 use crate::node::collect;
 
 /// Metadata that a scale shows of its object.
@@ -10,6 +11,18 @@ const SHOWN: [&str; 5] = ["name", "namespace", "uid", "resourceVersion", "creati
 
 /// The scale of a deployment, replica set, stateful set or replication controller.
 pub fn of(obj: &Value) -> Value {
+    let replicas = |section: &str| obj[section]["replicas"].as_i64();
+    shaped(obj, replicas("spec"), replicas("status"), &selector(&obj["spec"]["selector"]))
+}
+
+/// The scale of a custom resource, whose definition says where its parts are.
+pub fn of_custom(obj: &Value, paths: &Paths) -> Value {
+    let number = |path: &[String]| custom::scale::at(obj, path).and_then(Value::as_i64);
+    let selector = paths.selector.as_deref().and_then(|path| custom::scale::at(obj, path)?.as_str());
+    shaped(obj, number(&paths.spec), number(&paths.status), selector.unwrap_or_default())
+}
+
+fn shaped(obj: &Value, wanted: Option<i64>, actual: Option<i64>, selector: &str) -> Value {
     let metadata: Map<String, Value> = SHOWN
         .iter()
         .filter(|f| !obj["metadata"][**f].is_null())
@@ -20,12 +33,11 @@ pub fn of(obj: &Value) -> Value {
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
         "spec": {},
-        "status": {"replicas": obj["status"]["replicas"].as_i64().unwrap_or(0)},
+        "status": {"replicas": actual.unwrap_or(0)},
     });
-    if let Some(replicas) = obj["spec"]["replicas"].as_i64().filter(|n| *n != 0) {
+    if let Some(replicas) = wanted.filter(|n| *n != 0) {
         scale["spec"]["replicas"] = json!(replicas);
     }
-    let selector = selector(&obj["spec"]["selector"]);
     if !selector.is_empty() {
         scale["status"]["selector"] = json!(selector);
     }

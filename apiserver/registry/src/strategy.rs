@@ -8,7 +8,7 @@ use apimachinery::names;
 use serde_json::Value;
 
 use crate::node::{Context, Node, collect};
-use crate::rules::meta::{self, NameRule};
+use crate::rules::meta::{self, Finalizers, NameRule};
 
 /// Behaviour of one resource. All methods are pure.
 pub trait Strategy: Send + Sync {
@@ -28,11 +28,13 @@ pub trait Strategy: Send + Sync {
     /// The same for a write of the status.
     fn status_warnings(&self, obj: &Value) -> Vec<String>;
     /// The text of a warning that every request for the kind gets.
-    fn deprecation(&self) -> Option<&'static str>;
+    fn deprecation(&self) -> Option<&str>;
     /// Whether an update may create the object.
     fn allow_create_on_update(&self) -> bool;
     /// Whether an update without a resourceVersion is allowed.
     fn allow_unconditional_update(&self) -> bool;
+    /// What becomes of an object that is about to be marked as being deleted.
+    fn begin_deletion(&self, obj: &mut Value, now: &str);
     /// The grace period of a delete; none for kinds that are deleted at once.
     fn graceful_deletion(&self, obj: &Value, requested: Option<i64>) -> Option<i64>;
     /// Fields that a field selector may name, beside `metadata.name` and `metadata.namespace`, with their values.
@@ -48,6 +50,7 @@ pub struct Kind {
     pub has_metadata: bool,
     /// The form of names.
     pub name: NameRule,
+    pub finalizers: Finalizers,
     pub default: fn(&mut Value),
     /// Runs after status and generation are set.
     pub create: fn(&mut Value),
@@ -78,6 +81,8 @@ pub struct Kind {
     pub keeps_status: bool,
     pub create_on_update: bool,
     pub unconditional_update: bool,
+    /// Runs when an object is about to be marked as being deleted.
+    pub deletion: fn(&mut Value, &str),
     pub grace: fn(&Value, Option<i64>) -> Option<i64>,
     pub fields: fn(&Value) -> Vec<(&'static str, String)>,
 }
@@ -114,6 +119,7 @@ impl Kind {
         resource: "",
         has_metadata: true,
         name: names::dns1123_subdomain,
+        finalizers: Finalizers::Known,
         default: |_| {},
         create: |_| {},
         update: |_, _| {},
@@ -132,6 +138,7 @@ impl Kind {
         keeps_status: false,
         create_on_update: false,
         unconditional_update: true,
+        deletion: |_, _| {},
         grace: |_, _| None,
         fields: |_| Vec::new(),
     };
@@ -203,9 +210,9 @@ impl Row {
             return;
         }
         let metadata = root.get("metadata");
-        meta::validate(metadata, self.is_namespaced(root.value), names::path_segment);
+        meta::validate(metadata, self.is_namespaced(root.value), names::path_segment, self.kind.finalizers);
         for _ in 0..=usize::from(again) {
-            meta::validate_update(metadata, &old["metadata"]);
+            meta::validate_update_of(metadata, &old["metadata"], self.kind.finalizers);
         }
     }
 
@@ -261,7 +268,7 @@ impl Strategy for Row {
     fn validate(&self, obj: &Value) -> ErrorList {
         collect(obj, |root| {
             if self.kind.has_metadata {
-                meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name);
+                meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name, self.kind.finalizers);
             }
             (self.kind.validate)(root);
             (self.kind.creation)(root);
@@ -273,7 +280,7 @@ impl Strategy for Row {
         collect(obj, |root| {
             self.metadata_of_update(root, old, looks.metadata_update);
             for _ in 0..looks.metadata {
-                meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name);
+                meta::validate(root.get("metadata"), self.is_namespaced(obj), self.kind.name, self.kind.finalizers);
             }
             let before = root.errors_so_far();
             (self.kind.transition)(root, old);
@@ -305,7 +312,7 @@ impl Strategy for Row {
         context.into_warnings()
     }
 
-    fn deprecation(&self) -> Option<&'static str> {
+    fn deprecation(&self) -> Option<&str> {
         self.kind.deprecation
     }
 
@@ -315,6 +322,10 @@ impl Strategy for Row {
 
     fn allow_unconditional_update(&self) -> bool {
         self.kind.unconditional_update
+    }
+
+    fn begin_deletion(&self, obj: &mut Value, now: &str) {
+        (self.kind.deletion)(obj, now);
     }
 
     fn graceful_deletion(&self, obj: &Value, requested: Option<i64>) -> Option<i64> {

@@ -29,21 +29,10 @@ fn build() -> Rows {
     rows
 }
 
-const fn custom_row(namespaced: bool, has_status: bool) -> Row {
-    Row { kind: Kind { generation: true, ..Kind::PLAIN }, namespaced: Some(namespaced), has_status }
-}
-
-static CUSTOM: [Row; 4] =
-    [custom_row(false, false), custom_row(false, true), custom_row(true, false), custom_row(true, true)];
 static UNKNOWN: Row = Row { kind: Kind { generation: true, ..Kind::PLAIN }, namespaced: None, has_status: false };
 
 /// The strategy of a built-in resource, by its group and plural name, for all its versions.
 pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
     let rows = ROWS.get(resource).map_or(&[][..], Vec::as_slice);
     rows.iter().find(|(g, _)| *g == group).map_or(&UNKNOWN, |(_, row)| row)
-}
-
-/// The strategy of a custom resource, whose schema is validated elsewhere.
-pub fn custom(namespaced: bool, has_status: bool) -> &'static dyn Strategy {
-    &CUSTOM[usize::from(namespaced) * 2 + usize::from(has_status)]
 }

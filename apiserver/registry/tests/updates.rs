@@ -1,6 +1,6 @@
 //! Updates: what may change, what is kept, and when a generation ends.
 
-use apiserver_registry::{strategy, subresources};
+use apiserver_registry::{Strategy, strategy, subresources};
 use serde_json::{Value, json};
 
 /// An object of the kind as it would be stored, with its defaults.
@@ -283,7 +283,10 @@ fn a_kind_that_is_not_known_has_its_metadata_checked() {
     let bad = json!({"metadata": {"name": "Bad!", "namespace": "n", "labels": {"a b": "c"}}});
     let fields: Vec<String> = strategy("example.com", "things").validate(&bad).into_iter().map(|e| e.field).collect();
     assert_eq!(fields, ["metadata.name", "metadata.labels"]);
-    let custom = apiserver_registry::custom(true, true);
+    let definition =
+        json!({"spec": {"scope": "Namespaced", "versions": [{"name": "v1", "subresources": {"status": {}}}]}});
+    let definition = apiserver_registry::custom::Definition::of(&definition);
+    let custom = &definition.versions[0].strategy;
     let mut thing = json!({"metadata": {"name": "a"}, "spec": {"a": 1}, "status": {"b": 1}});
     custom.prepare_for_create(&mut thing);
     assert_eq!(thing, json!({"metadata": {"name": "a", "generation": 1}, "spec": {"a": 1}}));

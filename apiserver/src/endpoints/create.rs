@@ -25,6 +25,10 @@ impl Call<'_> {
 
     /// Creates a decoded object.
     pub async fn create_value(&self, mut value: Value, writer: Writer) -> Result<Arc<Object>, ApiError> {
+        if self.served.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let message = "create not allowed while custom resource definition is terminating";
+            return Err(ApiError::new(Reason::MethodNotAllowed, message).about(self.group(), self.plural(), ""));
+        }
         let dry_run = self.dry_run()?;
         self.prepare_identity(&mut value)?;
         if !meta::name(&value).is_empty() || meta::generate_name(&value).is_empty() {
@@ -49,7 +53,7 @@ impl Call<'_> {
         let options = Value::Null;
         let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
         self.server.admission.admit(&attributes, &mut value, None).await?;
-        self.served.strategy.default(&mut value);
+        self.with_strategy(&mut value, |value| self.served.strategy.default(value));
         // Before anything else is looked at: what cannot be had is all that is reported then.
         let allocation = self.server.allocators.allocate(self, &mut value, None, dry_run).await?;
         let stored = self.store_new(value, &attributes, dry_run).await;
@@ -65,7 +69,7 @@ impl Call<'_> {
         dry_run: bool,
     ) -> Result<Arc<Object>, ApiError> {
         let name = attributes.name;
-        let strategy = self.served.strategy;
+        let strategy = &*self.served.strategy;
         let warnings = strategy.warnings(&self.for_strategy(&value), None);
         self.with_strategy(&mut value, |value| strategy.prepare_for_create(value));
         self.check(name, strategy.validate(&self.for_strategy(&value)))?;
@@ -88,7 +92,7 @@ impl Call<'_> {
 
     /// A certificate request says who made it, which signers and approvers go by (KEP-1513); what the client says of it does not count.
     fn stamp_requester(&self, value: &mut Value) {
-        if self.plural() != "certificatesigningrequests" {
+        if (self.group(), self.plural()) != ("certificates.k8s.io", "certificatesigningrequests") {
             return;
         }
         let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else { return };

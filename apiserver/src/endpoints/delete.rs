@@ -189,8 +189,11 @@ impl Call<'_> {
 
     /// What a delete does to an object: marks it, or removes it. Pure but for the clock.
     fn plan_delete(&self, mut object: Value, options: &Options) -> Result<Change<'static>, ApiError> {
-        if self.plural() == "namespaces" {
+        if self.group().is_empty() && self.plural() == "namespaces" {
             return self.plan_namespace(object);
+        }
+        if meta::deletion_timestamp(&object).is_none() {
+            self.served.strategy.begin_deletion(&mut object, &Moment::now().to_seconds());
         }
         let finalizers = self.finalizers(&object, options);
         let changed = !finalizers.iter().map(String::as_str).eq(meta::finalizers(&object));
@@ -273,7 +276,7 @@ impl Call<'_> {
     /// What the client of a delete is told: the object, or a `Status`.
     pub fn delete_status(&self, deleted: &Deleted) -> Option<Status> {
         let Deleted::Gone(object) = deleted else { return None };
-        if ANSWERS_WITH_OBJECT.contains(&self.plural()) {
+        if self.served.custom.is_none() && ANSWERS_WITH_OBJECT.contains(&self.plural()) {
             return None;
         }
         let uid = object.text(&["metadata", "uid"]).unwrap_or_default().into_owned();

@@ -45,7 +45,10 @@ pub async fn answer(
             let keys = apiserver_auth::tokens::discovery::jwks(&server.authentication.keys);
             Ok(respond::with_type(StatusCode::OK, "application/jwk-set+json", Bytes::from(keys.to_string())))
         }
-        ["openapi", ..] => server.openapi.answer(&server.resources, path, headers),
+        ["openapi", ..] => {
+            let published = server.resources.published();
+            published.openapi.answer(&published, path, headers)
+        }
         ["api" | "apis", ..] => discovery(server, &segments, headers),
         _ => Ok(unknown_path()),
     }
@@ -76,7 +79,8 @@ fn paths(server: &Server) -> Vec<String> {
         "/readyz",
         "/version",
     ];
-    let mut all: Vec<String> = own.iter().map(ToString::to_string).chain(server.discovery.paths()).collect();
+    let mut all: Vec<String> =
+        own.iter().map(ToString::to_string).chain(server.resources.published().discovery().paths()).collect();
     all.sort();
     all
 }
@@ -87,7 +91,8 @@ fn discovery(server: &Server, segments: &[&str], headers: &HeaderMap) -> Result<
         return Ok(aggregated(server, segments[0] == "api", headers));
     }
     let plain = Negotiated { form: Form::Whole, ..negotiated };
-    let documents = &server.discovery;
+    let published = server.resources.published();
+    let documents = published.discovery();
     let document = match segments {
         ["api"] => Some(documents.core_versions(&server.external_address)),
         ["apis"] => Some(documents.group_list()),
@@ -103,7 +108,8 @@ fn discovery(server: &Server, segments: &[&str], headers: &HeaderMap) -> Result<
 }
 
 fn aggregated(server: &Server, core: bool, headers: &HeaderMap) -> Response<Body> {
-    let document = &server.discovery.aggregated[usize::from(!core)];
+    let published = server.resources.published();
+    let document = &published.discovery().aggregated[usize::from(!core)];
     let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == document.etag.as_bytes());
     let mut response = if known {
         let mut response = Response::new(Body::empty());

@@ -17,7 +17,7 @@ use super::read::parse_version;
 use super::update::Part;
 use super::write::Call;
 use crate::managed::Writer;
-use crate::negotiate;
+use crate::negotiate::{self, CUSTOM_PATCH_TYPES, PATCH_TYPES};
 
 /// The media type of server-side apply.
 const APPLY: &str = "application/apply-patch+yaml";
@@ -61,7 +61,7 @@ impl Call<'_> {
     /// # Errors
     /// `UnsupportedMediaType`, `BadRequest`, `NotFound`, `Conflict`, `Invalid`, and what admission says.
     pub async fn patch(&self, body: &[u8], part: Part) -> Result<(StatusCode, Arc<Object>), ApiError> {
-        let media_type = negotiate::patch_type(self.headers)?;
+        let media_type = self.patch_type()?;
         if media_type == APPLY {
             return self.apply(body, part).await;
         }
@@ -119,6 +119,12 @@ impl Call<'_> {
         }
     }
 
+    /// The media type of the patch.
+    pub fn patch_type(&self) -> Result<&'static str, ApiError> {
+        let custom = self.served.custom.is_some();
+        negotiate::patch_type(self.headers, if custom { CUSTOM_PATCH_TYPES } else { PATCH_TYPES })
+    }
+
     /// What a patch is answered that leaves something which is not of the type.
     fn ill_typed(&self, base: &Value, error: &ApiError) -> ApiError {
         let error = Error::invalid(&Path::new("patch"), Value::Null, error.to_string());
@@ -128,7 +134,7 @@ impl Call<'_> {
     /// The object in the served version.
     pub fn to_served(&self, object: &Object) -> Value {
         let value = object.to_value();
-        match self.served.conversion {
+        match &self.served.conversion {
             Some(conversion) => conversion.to_served(value),
             None => value,
         }

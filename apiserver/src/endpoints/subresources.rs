@@ -7,6 +7,7 @@ use apimachinery::schema::{Schema, Type};
 use apimachinery::time::{self, Moment};
 use apimachinery::{ApiError, Reason, labels, meta};
 use apiserver_admission::{Attributes, Operation};
+use apiserver_registry::custom::scale as custom_scale;
 use apiserver_registry::{scale, subresources};
 use apiserver_storage::{Object, reader};
 use serde_json::{Value, json};
@@ -16,7 +17,6 @@ use super::patch::Patch;
 use super::update::Part;
 use super::write::{Call, Change};
 use crate::managed::Writer;
-use crate::negotiate;
 
 /// The type of a subresource's own kind.
 fn type_of(api_version: &str, kind: &str) -> Result<&'static Arc<Type>, ApiError> {
@@ -26,8 +26,21 @@ fn type_of(api_version: &str, kind: &str) -> Result<&'static Arc<Type>, ApiError
 
 impl Call<'_> {
     /// The `Scale` of an object.
-    pub fn scale_of(&self, object: &Object) -> Value {
-        scale::of(&object.to_value())
+    ///
+    /// # Errors
+    /// For a custom resource that does not say how many replicas it wants.
+    pub fn scale_of(&self, object: &Object) -> Result<Value, ApiError> {
+        let value = self.to_served(object);
+        let Some(paths) = self.scale_paths() else { return Ok(scale::of(&value)) };
+        if custom_scale::at(&value, &paths.spec).is_none() {
+            let path = paths.spec.join(".");
+            return Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")));
+        }
+        Ok(scale::of_custom(&value, paths))
+    }
+
+    fn scale_paths(&self) -> Option<&custom_scale::Paths> {
+        self.served.custom.as_ref()?.version.scale.as_ref()
     }
 
     /// Sets the number of replicas, by PUT.
@@ -38,7 +51,7 @@ impl Call<'_> {
 
     /// Sets the number of replicas, by PATCH.
     pub async fn patch_scale(&self, body: &[u8]) -> Result<Value, ApiError> {
-        let patch = Patch::parse(negotiate::patch_type(self.headers)?, body)?;
+        let patch = Patch::parse(self.patch_type()?, body)?;
         let ty = type_of("autoscaling/v1", "Scale")?;
         self.apply_scale(&|scale: &Value| patch.apply(ty, scale)).await
     }
@@ -52,7 +65,7 @@ impl Call<'_> {
         let name = &self.info.name;
         let object = self
             .modify(name, dry_run, |current| async move {
-                let scale = self.scale_of(&current);
+                let scale = self.scale_of(&current)?;
                 let wanted = change(&scale)?;
                 let version = meta::resource_version(&wanted);
                 if !version.is_empty() && version != meta::resource_version(&scale) {
@@ -63,12 +76,16 @@ impl Call<'_> {
                     return Err(ApiError::invalid("autoscaling", "Scale", name, &errors));
                 }
                 let mut value = self.to_served(&current);
-                value["spec"]["replicas"] = wanted["spec"]["replicas"].as_i64().unwrap_or(0).into();
+                let replicas = Value::from(wanted["spec"]["replicas"].as_i64().unwrap_or(0));
+                match self.scale_paths() {
+                    Some(paths) => custom_scale::set(&mut value, &paths.spec, replicas),
+                    None => value["spec"]["replicas"] = replicas,
+                }
                 self.replace(&current, value, Part::Main, dry_run, writer).await
             })
             .await?
             .object;
-        Ok(self.scale_of(&object))
+        self.scale_of(&object)
     }
 
     /// Assigns a pod to a node (`pods/binding`, and POST to `bindings`).

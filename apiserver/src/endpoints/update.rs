@@ -126,12 +126,14 @@ impl Call<'_> {
         let value = self.internalize(value);
         let mut value = managed::track(self, &old, value, writer);
         meta::set_resource_version(&mut value, meta::resource_version(&old));
-        let strategy = self.served.strategy;
+        let strategy = &*self.served.strategy;
         let prepare = |value: &mut Value| match part {
             Part::Main => {
                 self.with_strategy(value, |value| strategy.prepare_for_update(value, &self.for_strategy(&old)))
             }
-            Part::Status => strategy.prepare_for_status_update(value, &old),
+            Part::Status => {
+                self.with_strategy(value, |value| strategy.prepare_for_status_update(value, &self.for_strategy(&old)));
+            }
             Part::Resize | Part::EphemeralContainers | Part::Approval => {
                 super::parts::prepare(part, value, &old);
             }
@@ -140,7 +142,7 @@ impl Call<'_> {
         let options = Value::Null;
         let attributes = self.attributes(Operation::Update, name, &options, dry_run);
         self.server.admission.admit(&attributes, &mut value, Some(&old)).await?;
-        strategy.default(&mut value);
+        self.with_strategy(&mut value, |value| strategy.default(value));
         prepare(&mut value);
         // Before anything else is looked at: what cannot be had is all that is reported then.
         let allocation = self.server.allocators.allocate(self, &mut value, Some(&old), dry_run).await?;
@@ -165,10 +167,10 @@ impl Call<'_> {
         part: Part,
         attributes: &Attributes<'_>,
     ) -> Result<(), ApiError> {
-        let strategy = self.served.strategy;
+        let strategy = &*self.served.strategy;
         let errors = match part {
             Part::Main => strategy.validate_update(&self.for_strategy(value), &self.for_strategy(old)),
-            Part::Status => strategy.validate_status_update(value, old),
+            Part::Status => strategy.validate_status_update(&self.for_strategy(value), &self.for_strategy(old)),
             Part::Resize | Part::EphemeralContainers | Part::Approval => super::parts::validate(part, value, old),
         };
         self.check(attributes.name, errors)?;

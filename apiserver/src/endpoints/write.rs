@@ -136,6 +136,9 @@ impl Call<'_> {
         let media = match negotiate::body_encoding(self.headers)? {
             Encoding::Json => MediaType::Json,
             Encoding::Yaml => MediaType::Yaml,
+            Encoding::Protobuf if ty.published.is_some() => {
+                return Err(ApiError::unsupported_media_type(&["application/json", "application/yaml"]));
+            }
             Encoding::Protobuf => MediaType::Protobuf,
         };
         let decoded = codec::decode_object(Schema::builtin(), ty, media, body, self.field_validation()?)?;
@@ -152,7 +155,7 @@ impl Call<'_> {
 
     /// The object in its stored version, with defaults.
     pub fn internalize(&self, value: Value) -> Value {
-        let mut value = match self.served.conversion {
+        let mut value = match &self.served.conversion {
             Some(conversion) => conversion.to_stored(value),
             None => value,
         };
@@ -163,7 +166,7 @@ impl Call<'_> {
 
     /// A stored object in the version that its strategy knows.
     pub fn for_strategy<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
-        match self.served.conversion {
+        match &self.served.conversion {
             Some(conversion) if conversion.is_checked_as_served() => Cow::Owned(conversion.to_served(value.clone())),
             _ => Cow::Borrowed(value),
         }
@@ -171,7 +174,7 @@ impl Call<'_> {
 
     /// Lets the strategy change a stored object, in the version that the strategy knows.
     pub fn with_strategy(&self, value: &mut Value, change: impl FnOnce(&mut Value)) {
-        match self.served.conversion {
+        match &self.served.conversion {
             Some(conversion) if conversion.is_checked_as_served() => {
                 let mut served = conversion.to_served(value.take());
                 change(&mut served);
@@ -183,10 +186,7 @@ impl Call<'_> {
 
     /// The type that the object is stored in.
     pub fn stored_type(&self) -> &Type {
-        match self.served.conversion {
-            None => &self.served.resource.ty,
-            Some(_) => self.server.stored_type(self.served),
-        }
+        &self.served.stored_type
     }
 
     /// What admission is told about the request.
@@ -232,7 +232,7 @@ impl Call<'_> {
 
     /// How long the object lives, for those that expire.
     pub fn ttl(&self) -> Option<Duration> {
-        (self.plural() == "events").then_some(EVENT_TTL)
+        (self.served.custom.is_none() && self.plural() == "events").then_some(EVENT_TTL)
     }
 
     /// The object as it is now: from the cache, or from etcd when the cache does not have it (yet).

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::etcd::{Etcd, Page, Stored};
 use crate::keys;
 use crate::object::Object;
+use crate::recent::Recent;
 
 /// How many keys one request of the first load asks for.
 const LOAD_PAGE: i64 = 500;
@@ -28,6 +29,7 @@ pub struct Feed {
     pub etcd: Etcd,
     pub cache: Arc<Cache>,
     pub codec: Arc<dyn ValueCodec>,
+    pub recent: Arc<Recent>,
 }
 
 /// Why a watch ended.
@@ -148,7 +150,13 @@ impl Feed {
                 let Some(kv) = event.kv() else { continue };
                 revision = revision.max(kv.mod_revision());
                 match event.event_type() {
-                    EventType::Put => writes.extend(self.object(Stored::from(kv.clone())).map(Write::Put)),
+                    EventType::Put => {
+                        let object = self
+                            .recent
+                            .take(kv.key(), kv.mod_revision())
+                            .or_else(|| self.object(Stored::from(kv.clone())));
+                        writes.extend(object.map(Write::Put));
+                    }
                     EventType::Delete => {
                         let key = String::from_utf8_lossy(kv.key()).into();
                         writes.push(Write::Delete { key, revision: kv.mod_revision() });

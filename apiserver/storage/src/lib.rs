@@ -10,6 +10,7 @@ mod freshness;
 pub mod keys;
 pub mod object;
 pub mod reader;
+mod recent;
 pub mod scan;
 mod store;
 mod tenure;

@@ -21,6 +21,7 @@ use crate::freshness::Freshness;
 use crate::keys;
 use crate::object::Object;
 use crate::reader::{GroupResource, Reader};
+use crate::recent::Recent;
 use crate::tenure::{Keeper, Mode, PATIENCE, Tenure};
 
 /// How long a snapshot is kept for the following pages of a list.
@@ -55,6 +56,7 @@ pub struct Store {
     codec: Arc<dyn ValueCodec>,
     snapshots: Arc<Mutex<Snapshots>>,
     tenure: Arc<Tenure>,
+    recent: Arc<Recent>,
 }
 
 impl Store {
@@ -63,7 +65,7 @@ impl Store {
         let cache = Arc::new(Cache::default());
         let tenure = Arc::<Tenure>::default();
         let freshness = Freshness::new(cache.clone(), etcd.clone(), tenure.clone());
-        Store { etcd, cache, freshness, codec, snapshots: Arc::default(), tenure }
+        Store { etcd, cache, freshness, codec, snapshots: Arc::default(), tenure, recent: Arc::default() }
     }
 
     /// The watch cache.
@@ -81,7 +83,7 @@ impl Store {
     pub async fn run(self, server: String, shutdown: CancellationToken) {
         let (etcd, cache, tenure) = (self.etcd.clone(), self.cache.clone(), self.tenure.clone());
         let keeper = Keeper { etcd: etcd.clone(), cache: cache.clone(), tenure, server };
-        let feed = Feed { etcd, cache, codec: self.codec.clone() };
+        let feed = Feed { etcd, cache, codec: self.codec.clone(), recent: self.recent.clone() };
         tokio::join!(feed.run(shutdown.clone()), self.freshness.clone().run(shutdown.clone()), keeper.run(shutdown));
     }
 
@@ -138,7 +140,9 @@ impl Store {
         match self.write(key, expected, TxnOp::put(key, value, options)).await? {
             Ok(revision) => {
                 let object = Object::new(key.into(), &json, revision).map_err(|error| corrupt(error.to_string()))?;
-                Ok(Written::Done(Arc::new(object)))
+                let object = Arc::new(object);
+                self.recent.add(object.clone());
+                Ok(Written::Done(object))
             }
             Err(current) => Ok(Written::Conflict(self.read(current)?)),
         }

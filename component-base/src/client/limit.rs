@@ -18,6 +18,12 @@ pub struct Limits {
     pub kube_api_burst: u32,
 }
 
+impl Limits {
+    pub(super) fn limiter(&self) -> Option<Limiter> {
+        Limiter::new(self.kube_api_qps, self.kube_api_burst)
+    }
+}
+
 impl Default for Limits {
     /// More than a server answers, so that a component is held back only when it is asked to be.
     fn default() -> Self {
@@ -27,7 +33,7 @@ impl Default for Limits {
 
 /// A token bucket, kept as the time at which it would be full.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub struct Limiter {
     /// Time between two requests.
     interval: Duration,
     /// Time in which an empty bucket fills.
@@ -36,18 +42,30 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// `None` if there is no limit.
-    pub(super) fn new(limits: &Limits) -> Option<Self> {
-        if limits.kube_api_qps <= 0.0 {
+    /// So many tokens a second, and so many at once after a pause. `None` if there is no limit, which is said with 0 or less.
+    pub fn new(per_second: f32, burst: u32) -> Option<Self> {
+        if per_second <= 0.0 {
             return None;
         }
-        let interval = Duration::from_secs_f64(1.0 / f64::from(limits.kube_api_qps));
-        let capacity = interval * limits.kube_api_burst.max(1);
+        let interval = Duration::from_secs_f64(1.0 / f64::from(per_second));
+        let capacity = interval * burst.max(1);
         Some(Self { interval, capacity, full_at: Mutex::new(Instant::now()) })
     }
 
-    /// Waits until another request may be made. Those who wait go in the order in which they came.
-    pub(super) async fn wait(&self) {
+    /// Takes a token if there is one now.
+    pub fn try_take(&self) -> bool {
+        let now = Instant::now();
+        let mut full_at = self.full_at.lock();
+        let after = (*full_at).max(now) + self.interval;
+        let allowed = after <= now + self.capacity;
+        if allowed {
+            *full_at = after;
+        }
+        allowed
+    }
+
+    /// Waits until there is a token. Those who wait go in the order in which they came.
+    pub async fn wait(&self) {
         let allowed = self.take(Instant::now());
         if let Some(allowed) = allowed {
             tokio::time::sleep_until(allowed).await;
@@ -68,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_free_and_the_rest_is_spread_over_time() {
-        let limiter = Limiter::new(&Limits { kube_api_qps: 10.0, kube_api_burst: 3 }).unwrap();
+        let limiter = Limiter::new(10.0, 3).unwrap();
         let start = Instant::now();
         let mut at = Vec::new();
         for _ in 0..5 {
@@ -86,9 +104,19 @@ mod tests {
         assert_eq!(start.elapsed().as_millis(), 100);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_is_refused_and_takes_nothing() {
+        let limiter = Limiter::new(2.0, 2).unwrap();
+        assert_eq!([(); 4].map(|()| limiter.try_take()), [true, true, false, false]);
+        tokio::time::sleep(Duration::from_millis(499)).await;
+        assert!(!limiter.try_take());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!([(); 2].map(|()| limiter.try_take()), [true, false]);
+    }
+
     #[test]
     fn nothing_is_limited_by_zero() {
-        assert!(Limiter::new(&Limits { kube_api_qps: 0.0, kube_api_burst: 1 }).is_none());
-        assert!(Limiter::new(&Limits { kube_api_qps: -1.0, kube_api_burst: 1 }).is_none());
+        assert!(Limiter::new(0.0, 1).is_none());
+        assert!(Limiter::new(-1.0, 1).is_none());
     }
 }

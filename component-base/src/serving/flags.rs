@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kube::Client;
 
 use super::delegated::Delegated;
-use super::{Routes, bind, serve};
+use super::{BindError, Routes, bind, serve};
 use crate::shutdown::Shutdown;
 use crate::{client, tls, version};
 
@@ -44,8 +44,8 @@ pub struct Flags<const PORT: u16> {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The port is taken, or not ours to take.
-    #[error("cannot serve on {0}")]
-    Bind(SocketAddr, #[source] std::io::Error),
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// Certificates cannot be used.
     #[error("serving certificates")]
     Tls(#[from] tls::Error),
@@ -85,7 +85,7 @@ impl<const PORT: u16> Flags<PORT> {
         let open: Vec<&str> = self.authorization_always_allow_paths.iter().map(String::as_str).collect();
         let handler = routes.with_guard(delegated.guard(), &open).into_handler();
         let address = SocketAddr::new(self.bind_address, self.secure_port);
-        let listener = bind(address).await.map_err(|source| Error::Bind(address, source))?;
+        let listener = bind(address).await?;
         tokio::spawn(serve(listener, Some(server), handler, shutdown.clone()));
         Ok(())
     }

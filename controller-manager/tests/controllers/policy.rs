@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Node, Pod, ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -58,6 +59,28 @@ async fn a_budget_lets_as_many_pods_be_evicted_as_it_says() -> Result<()> {
     until("one may go again", budgets, "web", allows(3, 1)).await?;
     api.evict(&pods[1].name_any(), &EvictParams::default()).await?;
     until("it is evicted", api, &pods[1].name_any(), |found| found.is_none()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_of_addresses_stays_while_services_need_it() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let ranges: Api<ServiceCIDR> = Api::all(plane.client().await?);
+    let is_ready = |wanted: &'static str| {
+        move |found: Option<&ServiceCIDR>| {
+            let conditions = found.and_then(|found| found.status.as_ref()?.conditions.as_ref());
+            conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == wanted)
+        }
+    };
+    let more = json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["10.200.0.0/24"] } });
+    ranges.create(&PostParams::default(), &serde_json::from_value(more)?).await?;
+    for name in ["kubernetes", "more"] {
+        until("it is ready", ranges.clone(), name, is_ready("True")).await?;
+        ranges.delete(name, &DeleteParams::default()).await?;
+    }
+    until("it stays for the Service of the API", ranges.clone(), "kubernetes", is_ready("False")).await?;
+    until("nobody needs it", ranges.clone(), "more", |found| found.is_none()).await?;
+    assert!(ranges.get_opt("kubernetes").await?.is_some());
     Ok(())
 }
 

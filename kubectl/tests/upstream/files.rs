@@ -48,14 +48,14 @@ pub const FILES: &[(&str, &str)] = &[
     ),
     (
         "crd.yaml",
-        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.NAMESPACE.example.com}\nspec:\n  group: NAMESPACE.example.com\n  scope: Namespaced\n  names: {plural: things, singular: thing, kind: Thing, shortNames: [th]}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}, colorName: {type: string}, nestedItems: {type: array, items: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}}\n",
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: NAMESPACE-things.NAMESPACE.example.com}\nspec:\n  group: NAMESPACE.example.com\n  scope: Namespaced\n  names: {plural: NAMESPACE-things, singular: NAMESPACE-thing, kind: NAMESPACE-Thing, shortNames: [NAMESPACE-th]}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}, colorName: {type: string}, nestedItems: {type: array, items: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}}\n",
     ),
     (
         "thing.yaml",
-        "apiVersion: NAMESPACE.example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: b}}\nspec: {size: 3, colorName: red, nestedItems: [{apiURL: x}, {uid: y, deepList: [1, two]}]}\n",
+        "apiVersion: NAMESPACE.example.com/v1\nkind: NAMESPACE-Thing\nmetadata: {name: big, labels: {a: b}}\nspec: {size: 3, colorName: red, nestedItems: [{apiURL: x}, {uid: y, deepList: [1, two]}]}\n",
     ),
     (
         "thing2.yaml",
-        "apiVersion: NAMESPACE.example.com/v1\nkind: Thing\nmetadata: {name: big, labels: {a: c}}\nspec: {size: 4}\n",
+        "apiVersion: NAMESPACE.example.com/v1\nkind: NAMESPACE-Thing\nmetadata: {name: big, labels: {a: c}}\nspec: {size: 4}\n",
     ),
 ];

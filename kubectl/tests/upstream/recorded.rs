@@ -13,9 +13,10 @@ use super::world::{Outcome, World};
 type Pattern = (Regex, &'static str);
 
 /// What the server gives each object anew.
-const NAMES: [(&str, &str); 13] = [
+const NAMES: [(&str, &str); 14] = [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
     (r#"(resourceVersion"?: )"\d+""#, "${1}VERSION"),
+    (r"(Resource Version: +)\d+", "${1}VERSION"),
     (r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"[A-Z][a-z][a-z], \d\d [A-Z][a-z][a-z] 20\d\d \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
     (r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} [A-Z]+", "TIME"),

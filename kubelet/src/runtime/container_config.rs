@@ -39,6 +39,17 @@ pub enum Error {
     NamedUser(String),
 }
 
+/// What the node has to do with the limits of all its containers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Bytes.
+    pub memory: i64,
+    /// Whether cpu limits are enforced.
+    pub cpu_quota: bool,
+    /// Files of cgroup v2 and what they hold in every container's cgroup.
+    pub cgroup_files: &'static [(&'static str, &'static str)],
+}
+
 /// What has been fetched and made for the container.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
@@ -46,8 +57,7 @@ pub struct Parts<'a> {
     pub image: &'a api::Image,
     pub environment: &'a [(String, String)],
     pub mounts: Vec<api::Mount>,
-    pub node_memory: i64,
-    pub cpu_quota: bool,
+    pub node: &'a Node,
     pub root: &'a Path,
     pub seccomp_default: bool,
     /// The container whose process namespace an ephemeral one shares.
@@ -81,7 +91,7 @@ pub fn build(pod: &Pod, kind: Kind, container: &Container, parts: Parts<'_>) -> 
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(api::LinuxContainerConfig {
-            resources: Some(resources(pod, container, parts.node_memory, parts.cpu_quota)),
+            resources: Some(resources(pod, container, parts.node)),
             security_context: Some(security(pod, kind, container, &parts)),
         }),
         mounts: parts.mounts,
@@ -125,17 +135,18 @@ fn annotations(pod: &Pod, container: &Container, attempt: u32) -> HashMap<String
 }
 
 /// Limits and weights of the container.
-pub fn resources(pod: &Pod, container: &Container, node_memory: i64, cpu_quota: bool) -> api::LinuxContainerResources {
+pub fn resources(pod: &Pod, container: &Container, node: &Node) -> api::LinuxContainerResources {
     let millis = |quantity| quantity::millis(quantity).unwrap_or(0);
     let cpu_request = qos::request(container, "cpu").map_or(0, millis);
     let cpu_limit = qos::limit(container, "cpu").map_or(0, millis);
-    let quota = if cpu_quota { qos::quota(cpu_limit, CPU_PERIOD) } else { 0 };
+    let quota = if node.cpu_quota { qos::quota(cpu_limit, CPU_PERIOD) } else { 0 };
     api::LinuxContainerResources {
         cpu_shares: qos::shares(cpu_request),
         cpu_quota: quota,
-        cpu_period: if cpu_quota { CPU_PERIOD } else { 0 },
+        cpu_period: if node.cpu_quota { CPU_PERIOD } else { 0 },
         memory_limit_in_bytes: qos::limit(container, "memory").and_then(quantity::value).unwrap_or(0),
-        oom_score_adj: qos::oom_score_adj(pod, container, node_memory),
+        oom_score_adj: qos::oom_score_adj(pod, container, node.memory),
+        unified: node.cgroup_files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect(),
         ..Default::default()
     }
 }
@@ -227,8 +238,7 @@ mod tests {
             image: &image,
             environment: &environment,
             mounts: vec![],
-            node_memory: 1 << 30,
-            cpu_quota: true,
+            node: &Node { memory: 1 << 30, cpu_quota: true, cgroup_files: &[("memory.oom.group", "1")] },
             root: Path::new("/r"),
             seccomp_default: false,
             target_id: None,
@@ -245,6 +255,7 @@ mod tests {
         assert_eq!(config.annotations[labels::RESTART_COUNT], "3");
         assert_eq!(config.labels[labels::CONTAINER_NAME], "c");
         assert_eq!(config.image.unwrap().image, "sha");
+        assert_eq!(config.linux.unwrap().resources.unwrap().unified["memory.oom.group"], "1");
     }
 
     #[test]

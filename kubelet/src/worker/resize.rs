@@ -114,7 +114,7 @@ impl Worker {
     }
 
     fn limits_of(&self, given: &Pod, container: &Spec) -> api::LinuxContainerResources {
-        container_config::resources(given, container, self.agent.memory, self.agent.config.cpu_cfs_quota)
+        container_config::resources(given, container, &self.agent.container_limits)
     }
 
     /// What the runtime should apply, by container.

@@ -122,7 +122,6 @@ fn diff_scalars(patch: &mut Object, key: &str, old: &[Value], new: &[Value], wan
     patch.insert(format!("{SET_ORDER}{key}"), Value::Array(new.to_vec()));
 }
 
-#[allow(clippy::too_many_arguments)]
 fn diff_items(
     patch: &mut Object,
     key: &str,

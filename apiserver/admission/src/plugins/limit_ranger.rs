@@ -5,30 +5,31 @@
 mod bounds;
 mod defaults;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use apimachinery::ApiError;
+use apimachinery::{ApiError, meta};
 use apiserver_storage::reader::{Change, GroupResource, Observer};
 use async_trait::async_trait;
-use parking_lot::RwLock;
 use serde_json::Value;
 
+use crate::namespaced::Namespaced;
 use crate::object::items;
 use crate::{Attributes, Operation, Plugin};
 
-/// The LimitRanges of each namespace, by name.
 #[derive(Default)]
 pub struct LimitRanger {
-    ranges: RwLock<HashMap<String, BTreeMap<String, Arc<Value>>>>,
+    ranges: Namespaced,
 }
 
-impl LimitRanger {
-    /// The items of all LimitRanges of the namespace.
-    fn with_limits<T>(&self, namespace: &str, then: impl Fn(&Value) -> T) -> Vec<T> {
-        let ranges = self.ranges.read();
-        let of_namespace = ranges.get(namespace).into_iter().flat_map(BTreeMap::values);
-        of_namespace.flat_map(|range| items(range, "/spec/limits")).map(then).collect()
+/// What is wrong, said once.
+fn summary(mut faults: Vec<String>) -> Option<String> {
+    let mut seen = HashSet::new();
+    faults.retain(|fault| seen.insert(fault.clone()));
+    match faults.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
     }
 }
 
@@ -47,23 +48,27 @@ impl Plugin for LimitRanger {
 
     async fn admit(&self, a: &Attributes<'_>, object: &mut Value, _: Option<&Value>) -> Result<(), ApiError> {
         if a.is("", "pods") {
-            for limit in self.with_limits(a.namespace, Value::clone) {
-                defaults::apply(&limit, object);
+            for range in self.ranges.of(a.namespace) {
+                defaults::apply(&range, object);
             }
         }
         Ok(())
     }
 
-    async fn validate(&self, a: &Attributes<'_>, object: Option<&Value>, _: Option<&Value>) -> Result<(), ApiError> {
+    async fn validate(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), ApiError> {
         let Some(object) = object else { return Ok(()) };
+        if old.is_some_and(|old| meta::deletion_timestamp(old).is_some()) {
+            return Ok(());
+        }
         let check: fn(&Value, &Value) -> Vec<String> =
             if a.is_any("", "pods") { bounds::of_pod } else { bounds::of_claim };
-        let faults: Vec<String> = self.with_limits(a.namespace, |limit| check(limit, object)).concat();
-        match faults.as_slice() {
-            [] => Ok(()),
-            [one] => Err(a.forbidden(Some(object), one)),
-            many => Err(a.forbidden(Some(object), &format!("[{}]", many.join(", ")))),
+        for range in self.ranges.of(a.namespace) {
+            let faults = items(&range, "/spec/limits").iter().flat_map(|limit| check(limit, object)).collect();
+            if let Some(detail) = summary(faults) {
+                return Err(a.forbidden(Some(object), &detail));
+            }
         }
+        Ok(())
     }
 
     fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
@@ -78,15 +83,7 @@ impl Observer for LimitRanger {
     }
 
     fn observe(&self, change: &Change<'_>) {
-        let mut ranges = self.ranges.write();
-        let namespace = ranges.entry(change.namespace.to_owned()).or_default();
-        match &change.new {
-            Some(range) => namespace.insert(change.name.to_owned(), Arc::clone(range)),
-            None => namespace.remove(change.name),
-        };
-        if namespace.is_empty() {
-            ranges.remove(change.namespace);
-        }
+        self.ranges.observe(change);
     }
 }
 

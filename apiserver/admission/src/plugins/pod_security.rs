@@ -3,36 +3,158 @@
 //! Kubernetes documentation, "Pod Security Admission" and "Pod Security Standards".
 
 mod baseline;
+mod checks;
+mod configuration;
 mod level;
 mod restricted;
+mod setters;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use apimachinery::field::{Error, Path};
 use apimachinery::{ApiError, meta};
-use apiserver_storage::reader::{GroupResource, Reader};
+use apiserver_storage::reader::{Change, GroupResource, Observer, Reader};
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use serde_json::Value;
 
-use crate::object::{containers, items, text};
+use crate::object::{items, text};
 use crate::{Attributes, Operation, Plugin};
-use level::{Level, Policy};
+use checks::{described, violations};
+pub use configuration::{Configuration, KINDS};
+use level::{Level, Policies, Policy};
 
 const NAMESPACES: GroupResource<'static> = GroupResource::new("", "namespaces");
+const PODS: GroupResource<'static> = GroupResource::new("", "pods");
+/// How many of a namespace's pods are held against a new level.
+const MAX_PODS_TO_CHECK: usize = 3000;
+/// Subresources of pods that do not change what is checked.
+const HARMLESS: [&str; 8] = ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
 pub struct PodSecurity {
     reader: Arc<dyn Reader>,
+    configuration: Configuration,
+    /// What each namespace says.
+    policies: RwLock<HashMap<String, Policies>>,
 }
 
 impl PodSecurity {
-    pub fn new(reader: Arc<dyn Reader>) -> Self {
-        PodSecurity { reader }
+    pub fn new(reader: Arc<dyn Reader>, configuration: Configuration) -> Self {
+        PodSecurity { reader, configuration, policies: RwLock::default() }
     }
 
-    /// The policy of one mode (`enforce`, `warn`) of the request's namespace.
-    fn policy(&self, a: &Attributes<'_>, mode: &str) -> Policy {
-        let namespace = self.reader.get(NAMESPACES, "", a.namespace);
-        namespace.map_or_else(Policy::default, |namespace| Policy::of(&namespace, mode))
+    fn known(&self, namespace: &str) -> Option<Policies> {
+        self.policies.read().get(namespace).copied()
+    }
+
+    fn read(&self, namespace: &Value) -> Policies {
+        Policies::of(namespace, self.configuration.defaults).0
+    }
+
+    /// What the namespace says, also if it is so new that nobody has told of it.
+    async fn policies(&self, namespace: &str) -> Result<Policies, ApiError> {
+        if let Some(policies) = self.known(namespace) {
+            return Ok(policies);
+        }
+        let found = self.reader.get_consistent(NAMESPACES, "", namespace).await?;
+        let found = found.ok_or_else(|| ApiError::internal(format!("failed to lookup namespace {namespace}")))?;
+        Ok(self.read(&found))
+    }
+
+    fn exempts(&self, a: &Attributes<'_>) -> bool {
+        let is_user = |exempt: &String| *exempt == a.user.name;
+        self.exempts_namespace(a.namespace) || self.configuration.exemptions.usernames.iter().any(is_user)
+    }
+
+    fn exempts_namespace(&self, name: &str) -> bool {
+        self.configuration.exemptions.namespaces.iter().any(|exempt| exempt == name)
+    }
+
+    /// What the policy forbids of the pod, as one line.
+    fn fault(&self, policy: Policy, pod: &Value) -> Option<String> {
+        if policy.level == Level::Privileged || self.exempts_class(pod) {
+            return None;
+        }
+        described(&violations(policy, pod))
+    }
+
+    fn exempts_class(&self, pod: &Value) -> bool {
+        let class = text(pod, "/spec/runtimeClassName");
+        self.configuration.exemptions.runtime_classes.iter().any(|exempt| exempt == class)
+    }
+
+    /// Labels that are new must be such that they can be read.
+    fn check_labels(&self, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+        let errors = |namespace: &Value| Policies::of(namespace, self.configuration.defaults).1;
+        let found = errors(new);
+        let shown = |namespace: &Value| errors(namespace).iter().map(ToString::to_string).collect::<Vec<_>>();
+        if found.is_empty() || old.is_some_and(|old| shown(old) == shown(new)) {
+            return Ok(());
+        }
+        Err(ApiError::invalid("", "Namespace", meta::name(new), &found))
+    }
+
+    /// What the client is told who labels a namespace that is exempt.
+    fn without_effect(&self, namespace: &Value) -> Vec<String> {
+        let (name, policies) = (meta::name(namespace), self.read(namespace));
+        let shown = policies.to_string();
+        if shown.is_empty() || policies == self.configuration.defaults || !self.exempts_namespace(name) {
+            return Vec::new();
+        }
+        vec![format!("namespace {name:?} is exempt from Pod Security, and the policy ({shown}) will be ignored")]
+    }
+
+    /// What the client is told who makes a namespace stricter than its pods.
+    fn stricter(&self, namespace: &Value, old: &Value) -> Vec<String> {
+        let name = meta::name(namespace);
+        let (new, old) = (self.read(namespace).enforce, self.read(old).enforce);
+        let is_relaxed = new.version == old.version && new.level <= old.level;
+        if new == old || new.level == Level::Privileged || is_relaxed {
+            return Vec::new();
+        }
+        if self.exempts_namespace(name) {
+            return self.without_effect(namespace);
+        }
+        let pods = self.reader.list(PODS, Some(name));
+        let checked = &pods[..pods.len().min(MAX_PODS_TO_CHECK)];
+        let mut warnings = Vec::new();
+        if checked.len() < pods.len() {
+            let (checked, all) = (checked.len(), pods.len());
+            warnings.push(format!(
+                "new PodSecurity enforce level only checked against the first {checked} of {all} existing pods"
+            ));
+        }
+        let found = self.reasons(new, checked);
+        if !found.is_empty() {
+            warnings.push(format!(
+                "existing pods in namespace {name:?} violate the new PodSecurity enforce level {:?}",
+                new.to_string()
+            ));
+        }
+        warnings.extend(found);
+        warnings
+    }
+
+    /// The reasons against pods, each once, with the first of the pods and how many others there are.
+    fn reasons(&self, policy: Policy, pods: &[Arc<Value>]) -> Vec<String> {
+        let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for pod in pods.iter().filter(|pod| !self.exempts_class(pod)) {
+            let reasons: Vec<String> = violations(policy, pod).into_iter().map(|violation| violation.reason).collect();
+            if !reasons.is_empty() {
+                by_reason.entry(reasons.join(", ")).or_default().push(meta::name(pod));
+            }
+        }
+        let line = |(reason, names): (String, Vec<&str>)| {
+            let first = names.iter().min().copied().unwrap_or_default();
+            match names.len() {
+                1 => format!("{first}: {reason}"),
+                2 => format!("{first} (and 1 other pod): {reason}"),
+                many => format!("{first} (and {} other pods): {reason}", many - 1),
+            }
+        };
+        let mut lines: Vec<String> = by_reason.into_iter().map(line).collect();
+        lines.sort();
+        lines
     }
 }
 
@@ -43,34 +165,65 @@ impl Plugin for PodSecurity {
     }
 
     fn handles(&self, a: &Attributes<'_>) -> bool {
-        let pods = a.is_any("", "pods") && ["", "ephemeralcontainers", "resize"].contains(&a.subresource);
+        let pods = a.is_any("", "pods") && !HARMLESS.contains(&a.subresource);
         a.writes() && (pods || a.is("", "namespaces") || template_pointer(a).is_some())
     }
 
     async fn validate(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), ApiError> {
         let Some(new) = object else { return Ok(()) };
         if a.is("", "namespaces") {
-            return check_labels(new, old);
+            return self.check_labels(new, old);
         }
-        if !a.is_any("", "pods") || !matters(a, new, old) {
+        if !a.is_any("", "pods") || self.exempts(a) {
             return Ok(());
         }
-        let policy = self.policy(a, "enforce");
-        match violations(policy.level, new) {
+        let policy = self.policies(a.namespace).await?.enforce;
+        if policy.level == Level::Privileged || !matters(a, new, old) {
+            return Ok(());
+        }
+        match self.fault(policy, new) {
             Some(list) => Err(a.forbidden(object, &format!("violates PodSecurity {:?}: {list}", policy.to_string()))),
             None => Ok(()),
         }
     }
 
     fn warnings(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Vec<String> {
-        let Some(new) = object.filter(|_| !a.is("", "namespaces")) else { return Vec::new() };
+        let Some(new) = object else { return Vec::new() };
+        if a.is("", "namespaces") {
+            return old.map_or_else(|| self.without_effect(new), |old| self.stricter(new, old));
+        }
+        let policy = self.known(a.namespace).unwrap_or(self.configuration.defaults).warn;
+        if policy.level == Level::Privileged || self.exempts(a) {
+            return Vec::new();
+        }
         let pod = match template_pointer(a) {
             Some(pointer) => new.pointer(pointer),
             None => Some(new).filter(|new| matters(a, new, old)),
         };
-        let policy = self.policy(a, "warn");
-        let found = pod.and_then(|pod| violations(policy.level, pod));
+        let found = pod.and_then(|pod| self.fault(policy, pod));
         found.map(|list| format!("would violate PodSecurity {:?}: {list}", policy.to_string())).into_iter().collect()
+    }
+
+    fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
+        Some(self)
+    }
+}
+
+impl Observer for PodSecurity {
+    fn resources(&self) -> &'static [GroupResource<'static>] {
+        &[NAMESPACES]
+    }
+
+    fn members(&self, _: GroupResource<'_>) -> &'static [&'static [&'static str]] {
+        &[&["metadata", "labels"]]
+    }
+
+    fn observe(&self, change: &Change<'_>) {
+        let mut policies = self.policies.write();
+        match &change.new {
+            Some(namespace) => policies.insert(change.name.to_owned(), self.read(namespace)),
+            None => policies.remove(change.name),
+        };
     }
 }
 
@@ -92,77 +245,19 @@ fn template_pointer(a: &Attributes<'_>) -> Option<&'static str> {
 /// Whether the write could change what the level says: a pod that was let in stays, unless its containers change.
 fn matters(a: &Attributes<'_>, new: &Value, old: Option<&Value>) -> bool {
     let (Operation::Update, Some(old)) = (a.operation, old) else { return true };
-    if meta::deletion_timestamp(new).is_some() {
-        return false;
-    }
-    let images = |pod: &Value| -> Vec<(String, String)> {
-        let names = containers(&pod["spec"]).map(|c| (text(c, "/name").to_owned(), text(c, "/image").to_owned()));
-        names.collect()
+    let seccomp = |pod: &Value| -> BTreeMap<String, String> {
+        let all = meta::annotations(pod).into_iter().flatten();
+        let marks = all.filter(|(key, _)| key.contains("seccomp.security.alpha.kubernetes.io/"));
+        marks.map(|(key, value)| (key.clone(), value.to_string())).collect()
     };
-    images(new) != images(old) || meta::annotations(new) != meta::annotations(old)
-}
-
-/// What violates the level, as one line; none if nothing does.
-fn violations(level: Level, pod: &Value) -> Option<String> {
-    let null = Value::Null;
-    let (metadata, spec) = (pod.get("metadata").unwrap_or(&null), pod.get("spec").unwrap_or(&null));
-    let found: Vec<String> = match level {
-        Level::Privileged => Vec::new(),
-        Level::Baseline => baseline::check(metadata, spec),
-        Level::Restricted => restricted::check(metadata, spec),
+    let images = |pod: &Value, list: &str| -> Vec<(String, String)> {
+        items(pod, list).iter().map(|c| (text(c, "/name").to_owned(), text(c, "/image").to_owned())).collect()
     };
-    (!found.is_empty()).then(|| found.join(", "))
-}
-
-/// Levels and versions that are new in a namespace's labels must be such that they can be read.
-fn check_labels(new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let mut errors = Vec::new();
-    for mode in ["enforce", "audit", "warn"] {
-        for (key, valid, detail) in [
-            (
-                level::label(mode),
-                Level::parse as fn(&str) -> Option<Level>,
-                "must be one of privileged, baseline, restricted",
-            ),
-            (level::version_label(mode), level::is_version, "must be \"latest\" or \"v1.x\""),
-        ] {
-            let value = meta::label(new, &key);
-            let changed = old.is_none_or(|old| meta::label(old, &key) != value);
-            if let Some(value) = value.filter(|value| changed && valid(value).is_none()) {
-                errors.push(Error::invalid(&Path::new("metadata").child("labels").key(&key), value, detail));
-            }
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "Namespace", meta::name(new), &errors)) }
-}
-
-/// The names of the containers that the condition holds for, as messages show them; none if there are none.
-fn named(spec: &Value, holds: impl Fn(&Value) -> bool) -> Option<(String, usize)> {
-    let names: Vec<String> = containers(spec).filter(|c| holds(c)).map(|c| format!("{:?}", text(c, "/name"))).collect();
-    match names.len() {
-        0 => None,
-        1 => Some((format!("container {}", names[0]), 1)),
-        many => Some((format!("containers {}", names.join(", ")), many)),
-    }
-}
-
-/// The security contexts of a pod and of its containers, each with how messages call it.
-fn contexts(spec: &Value) -> Vec<(String, &Value)> {
-    let mut all = Vec::new();
-    if let Some(context) = spec.get("securityContext").filter(|context| context.is_object()) {
-        all.push(("pod".to_owned(), context));
-    }
-    for container in containers(spec) {
-        if let Some(context) = container.get("securityContext").filter(|context| context.is_object()) {
-            all.push((format!("container {:?}", text(container, "/name")), context));
-        }
-    }
-    all
-}
-
-/// The strings of a list.
-fn strings<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a str> {
-    items(value, pointer).iter().filter_map(Value::as_str)
+    let same = |list: &str| images(new, list) == images(old, list);
+    // Ephemeral containers are only added.
+    let known = images(old, "/spec/ephemeralContainers");
+    let is_added = images(new, "/spec/ephemeralContainers").iter().any(|own| !known.contains(own));
+    !same("/spec/containers") || !same("/spec/initContainers") || is_added || seccomp(new) != seccomp(old)
 }
 
 #[cfg(test)]

@@ -7,11 +7,20 @@ use crate::node::Node;
 
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
+/// Which names finalizers may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Finalizers {
+    /// Those of Kubernetes itself, and others with the domain of whom they belong to.
+    Known,
+    /// Any qualified name.
+    Qualified,
+}
+
 /// The form of a kind's names.
 pub type NameRule = fn(&str) -> Vec<String>;
 
 /// `metadata` of an object to be created.
-pub fn validate(metadata: Node<'_>, namespaced: bool, rule: NameRule) {
+pub fn validate(metadata: Node<'_>, namespaced: bool, rule: NameRule, finalizers: Finalizers) {
     for message in generate_name(metadata.get("generateName").str(), rule) {
         metadata.get("generateName").invalid(message);
     }
@@ -28,18 +37,18 @@ pub fn validate(metadata: Node<'_>, namespaced: bool, rule: NameRule) {
         namespace.forbidden("not allowed on this type");
     }
     metadata.get("generation").non_negative();
-    common(metadata);
+    common(metadata, finalizers);
 }
 
 fn generate_name(prefix: &str, rule: NameRule) -> Vec<String> {
     if prefix.is_empty() { Vec::new() } else { rule(&names::as_prefix(prefix)) }
 }
 
-fn common(metadata: Node<'_>) {
+fn common(metadata: Node<'_>, allowed: Finalizers) {
     labels(metadata.get("labels"));
     annotations(metadata.get("annotations"));
     owner_references(metadata.get("ownerReferences"));
-    finalizers(metadata.get("finalizers"));
+    finalizers(metadata.get("finalizers"), allowed);
 }
 
 /// Labels: every failure stands at the map itself.
@@ -92,7 +101,7 @@ fn owner_references(references: Node<'_>) {
     }
 }
 
-fn finalizers(finalizers: Node<'_>) {
+fn finalizers(finalizers: Node<'_>, allowed: Finalizers) {
     let mut orphan = false;
     let mut foreground = false;
     for finalizer in finalizers.items() {
@@ -100,7 +109,8 @@ fn finalizers(finalizers: Node<'_>) {
         for message in names::qualified_name(name) {
             finalizers.invalid_value(name, message);
         }
-        if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let any = allowed == Finalizers::Qualified || name.contains('/');
+        if !any && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
             finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified");
         }
         orphan |= name == "orphan";
@@ -113,6 +123,11 @@ fn finalizers(finalizers: Node<'_>) {
 
 /// What an update may not change.
 pub fn validate_update(metadata: Node<'_>, old: &Value) {
+    validate_update_of(metadata, old, Finalizers::Known);
+}
+
+/// As [`validate_update`], for a kind with other finalizers.
+pub fn validate_update_of(metadata: Node<'_>, old: &Value, finalizers: Finalizers) {
     const IMMUTABLE: [&str; 6] =
         ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
     for field in IMMUTABLE {
@@ -132,5 +147,5 @@ pub fn validate_update(metadata: Node<'_>, old: &Value) {
             metadata.get("finalizers").forbidden(&detail);
         }
     }
-    common(metadata);
+    common(metadata, finalizers);
 }

@@ -60,7 +60,7 @@ fn is_extended(name: &str) -> bool {
 }
 
 /// How much of the whole an amount is; 0 of nothing.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a percentage, shown without decimals")]
 fn percent(name: &str, amount: Quantity, whole: Quantity) -> i64 {
     let of = if name == "cpu" { Quantity::milli_value } else { Quantity::value };
     match of(&whole) {

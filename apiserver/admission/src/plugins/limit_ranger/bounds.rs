@@ -1,13 +1,11 @@
 //! What may be asked for: at least, at most, and limits in proportion to requests.
 
-use std::collections::BTreeMap;
-
 use apimachinery::quantity::Quantity;
+use component_base::quota::{Amounts, Side, total};
+use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Map, Value};
 
 use crate::object::{items, text};
-
-type Amounts = BTreeMap<String, Quantity>;
 
 /// What is wrong with a pod by one item of a LimitRange.
 pub(super) fn of_pod(limit: &Value, pod: &Value) -> Vec<String> {
@@ -20,7 +18,13 @@ pub(super) fn of_pod(limit: &Value, pod: &Value) -> Vec<String> {
                 })
                 .collect()
         }
-        "Pod" => check(limit, "Pod", &total(pod, "/resources/requests"), &total(pod, "/resources/limits")),
+        "Pod" => {
+            let Some(spec) = pod.get("spec") else { return Vec::new() };
+            match serde_json::from_value::<PodSpec>(spec.clone()) {
+                Ok(spec) => check(limit, "Pod", &total(&spec, Side::Requests), &total(&spec, Side::Limits)),
+                Err(error) => vec![error.to_string()],
+            }
+        }
         _ => Vec::new(),
     }
 }
@@ -99,25 +103,4 @@ fn amounts(value: &Value, pointer: &str) -> Amounts {
     let empty = Map::new();
     let map = value.pointer(pointer).and_then(Value::as_object).unwrap_or(&empty);
     map.iter().filter_map(|(name, amount)| Some((name.clone(), amount.as_str()?.parse().ok()?))).collect()
-}
-
-/// What a pod needs in all: its containers together, or the init container that needs more. What not all containers bound,
-/// the pod does not bound.
-fn total(pod: &Value, pointer: &str) -> Amounts {
-    let containers: Vec<Amounts> = items(pod, "/spec/containers").iter().map(|c| amounts(c, pointer)).collect();
-    let mut sum = Amounts::new();
-    for (name, amount) in containers.iter().flatten() {
-        let all = containers.iter().all(|amounts| amounts.contains_key(name));
-        if !all && pointer.ends_with("limits") {
-            continue;
-        }
-        let before = sum.remove(name);
-        sum.insert(name.clone(), before.map_or(*amount, |before| before + *amount));
-    }
-    for (name, amount) in items(pod, "/spec/initContainers").iter().flat_map(|c| amounts(c, pointer)) {
-        if sum.get(&name).is_some_and(|have| amount > *have) {
-            sum.insert(name, amount);
-        }
-    }
-    sum
 }

@@ -9,6 +9,10 @@ use crate::Operation;
 pub(super) fn check(request: &Request<'_>) -> Result<(), ApiError> {
     let node = request.node;
     if let (Operation::Create, Some(object)) = (request.a.operation, request.object) {
+        let source = blank(object.pointer("/spec/configSource"));
+        request.require(source.is_none(), || {
+            format!("node {node:?} is not allowed to create pods with a non-nil configSource")
+        })?;
         let forbidden = forbidden_changes(object, None);
         request.require(forbidden.is_empty(), || {
             format!("node {node:?} is not allowed to set the following labels: {}", forbidden.join(", "))
@@ -20,7 +24,11 @@ pub(super) fn check(request: &Request<'_>) -> Result<(), ApiError> {
         return Ok(());
     };
     let same = |pointer: &str| blank(object.pointer(pointer)) == blank(old.pointer(pointer));
-    request.require(same("/spec/configSource"), || format!("node {node:?} is not allowed to update configSource"))?;
+    // Kubelets that do not know the field leave it out.
+    let keeps = blank(object.pointer("/spec/configSource")).is_none() || same("/spec/configSource");
+    request.require(keeps, || {
+        format!("node {node:?} is not allowed to update configSource to a new non-nil configSource")
+    })?;
     request.require(same("/spec/taints"), || format!("node {node:?} is not allowed to modify taints"))?;
     request.require(same("/metadata/ownerReferences"), || {
         format!("node {node:?} is not allowed to modify ownerReferences")

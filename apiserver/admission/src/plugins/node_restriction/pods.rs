@@ -120,6 +120,10 @@ fn without_references(request: &Request<'_>, pod: &Value) -> Result<(), ApiError
     if !items(pod, "/spec/resourceClaims").is_empty() {
         found = found.or(Some("resourceclaims"));
     }
+    let mut projections = items(pod, "/spec/volumes").iter().flat_map(|volume| items(volume, "/projected/sources"));
+    if projections.any(|source| source.get("clusterTrustBundle").is_some_and(Value::is_object)) {
+        found = found.or(Some("clustertrustbundles"));
+    }
     match found {
         Some(what) => request.refuse(&format!("node {:?} can not create pods that reference {what}", request.node)),
         None => Ok(()),

@@ -76,13 +76,17 @@ async fn a_kubelet_does_not_free_its_node_from_what_administrators_set() {
     };
     let mut owned = old.clone();
     owned["metadata"]["ownerReferences"] = json!([{"name": "x"}]);
+    let mut sourced = old.clone();
+    sourced["spec"]["configSource"] = json!({"configMap": {"name": "c"}});
     let cases = [
         (change("/metadata/labels/own", json!("y")), true),
         (change("/metadata/labels", json!({"own": "x"})), false),
         (change("/metadata/labels/node-restriction.kubernetes.io~1zone", json!("b")), false),
         (change("/spec/taints", json!([])), false),
         (owned, false),
+        (sourced.clone(), false),
     ];
+    assert!(ask(Operation::Update, ("", "nodes", ""), "n1", Some(old.clone()), Some(sourced)).await.is_ok());
     for (new, wanted) in cases {
         let got = ask(Operation::Update, ("", "nodes", ""), "n1", Some(new.clone()), Some(old.clone())).await;
         assert_eq!(got.is_ok(), wanted, "{new} {got:?}");
@@ -125,6 +129,13 @@ async fn a_kubelet_creates_mirror_pods_only() {
         (with("/spec/volumes", json!([{"name": "v", "configMap": {"name": "c"}}])), false),
         (with("/spec/volumes", json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])), false),
         (with("/spec/resourceClaims", json!([{"name": "r"}])), false),
+        (
+            with(
+                "/spec/volumes",
+                json!([{"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"name": "b"}}]}}]),
+            ),
+            false,
+        ),
     ];
     for (pod, wanted) in cases {
         let got = ask(Operation::Create, ("", "pods", ""), "", Some(pod.clone()), None).await;

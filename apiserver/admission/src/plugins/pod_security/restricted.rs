@@ -1,123 +1,113 @@
 //! The level `restricted`: what hardened pods do without.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::{baseline, contexts, named, strings};
+use super::checks::{Pod, Violation};
+use super::level::Version;
+use super::setters::{Named, has_own_users, plural, quoted, setters, strings, values};
 use crate::object::{containers, items, text};
 
 const VOLUMES: [&str; 8] =
     ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
-/// Fields of a volume that do not say what it is.
-const NOT_SOURCES: [&str; 1] = ["name"];
+/// Since when the rules that say nothing on Windows are not asked there.
+const KNOWS_WINDOWS: Version = Version::Minor(25);
+/// Since when pods with users of their own may be root among them.
+const OWN_USERS: Version = Version::Minor(35);
 
-/// All violations, each with who commits it.
-pub(super) fn check(metadata: &Value, spec: &Value) -> Vec<String> {
-    let mut found: Vec<Option<String>> = baseline::common(metadata, spec);
-    found.push(volumes(spec));
-    found.push(run_as_non_root(spec));
-    found.push(run_as_user(spec));
-    // These say nothing on Windows.
-    if text(spec, "/os/name") != "windows" {
-        found.push(privilege_escalation(spec));
-        found.push(capabilities(spec));
-        found.push(seccomp(spec));
-    }
-    found.into_iter().flatten().collect()
+fn is_for_windows(pod: Pod<'_>) -> bool {
+    pod.version >= KNOWS_WINDOWS && text(pod.spec, "/os/name") == "windows"
 }
 
-fn volumes(spec: &Value) -> Option<String> {
-    let kind = |volume: &Value| -> Option<String> {
-        let fields = volume.as_object()?.iter().filter(|(_, value)| !value.is_null());
-        let mut sources = fields.map(|(key, _)| key.as_str()).filter(|key| !NOT_SOURCES.contains(key));
-        sources.find(|source| !VOLUMES.contains(source)).map(str::to_owned)
-    };
-    let bad: Vec<(&str, String)> =
-        items(spec, "/volumes").iter().filter_map(|volume| Some((text(volume, "/name"), kind(volume)?))).collect();
-    let names: Vec<String> = bad.iter().map(|(name, _)| format!("{name:?}")).collect();
-    let mut kinds: Vec<String> = bad.iter().map(|(_, kind)| format!("{kind:?}")).collect();
-    kinds.sort();
-    kinds.dedup();
-    let types = if kinds.len() == 1 { "type" } else { "types" };
-    let list = kinds.join(", ");
-    match names.as_slice() {
-        [] => None,
-        [one] => Some(format!("restricted volume types (volume {one} uses restricted volume {types} {list})")),
-        many => {
-            Some(format!("restricted volume types (volumes {} use restricted volume {types} {list})", many.join(", ")))
+pub(super) fn volumes(pod: Pod<'_>) -> Option<Violation> {
+    fn kind(volume: &Value) -> Option<&str> {
+        let fields = volume.as_object()?.iter().filter(|(key, value)| *key != "name" && !value.is_null());
+        let sources: Vec<&str> = fields.map(|(key, _)| key.as_str()).collect();
+        match sources.first() {
+            None => Some("unknown"),
+            Some(first) => (!sources.iter().any(|source| VOLUMES.contains(source))).then_some(first),
         }
     }
+    let bad: Vec<(&str, &str)> =
+        items(pod.spec, "/volumes").iter().filter_map(|v| Some((text(v, "/name"), kind(v)?))).collect();
+    let kinds: BTreeSet<&str> = bad.iter().map(|(_, kind)| *kind).collect();
+    let (noun, verb) = (plural(bad.len(), "volume", "volumes"), plural(bad.len(), "uses", "use"));
+    let types = plural(kinds.len(), "restricted volume type", "restricted volume types");
+    let detail = || format!("{noun} {} {verb} {types} {}", quoted(bad.iter().map(|(name, _)| *name)), quoted(kinds));
+    (!bad.is_empty()).then(|| Violation::new("restricted volume types", detail()))
 }
 
-fn privilege_escalation(spec: &Value) -> Option<String> {
+pub(super) fn privilege_escalation(pod: Pod<'_>) -> Option<Violation> {
+    if is_for_windows(pod) {
+        return None;
+    }
     let pointer = "/securityContext/allowPrivilegeEscalation";
-    let (who, _) = named(spec, |c| c.pointer(pointer).and_then(Value::as_bool) != Some(false))?;
-    Some(format!("allowPrivilegeEscalation != false ({who} must set securityContext.allowPrivilegeEscalation=false)"))
+    let who = Named::of(pod.spec, |c| c.pointer(pointer).and_then(Value::as_bool) != Some(false)).shown()?;
+    let detail = format!("{who} must set securityContext.allowPrivilegeEscalation=false");
+    Some(Violation::new("allowPrivilegeEscalation != false", detail))
 }
 
 /// Each container says yes itself, or leaves it to a pod that does; none says no.
-fn run_as_non_root(spec: &Value) -> Option<String> {
-    let says = |value: &Value| value.pointer("/securityContext/runAsNonRoot").and_then(Value::as_bool);
-    let mut faults = Vec::new();
-    if says(spec) == Some(false) {
-        faults.push("pod must not set securityContext.runAsNonRoot=false".to_owned());
+pub(super) fn run_as_non_root(pod: Pod<'_>) -> Option<Violation> {
+    if pod.version >= OWN_USERS && has_own_users(pod.spec) {
+        return None;
     }
-    if let Some((who, _)) = named(spec, |c| says(c) == Some(false)) {
-        faults.push(format!("{who} must not set securityContext.runAsNonRoot=false"));
-    }
-    if faults.is_empty()
-        && says(spec) != Some(true)
-        && let Some((who, _)) = named(spec, |c| says(c).is_none())
-    {
-        faults.push(format!("pod or {who} must set securityContext.runAsNonRoot=true"));
-    }
-    (!faults.is_empty()).then(|| format!("runAsNonRoot != true ({})", faults.join(", ")))
-}
-
-fn run_as_user(spec: &Value) -> Option<String> {
-    let root = |(_, context): &(String, &Value)| context.get("runAsUser").and_then(Value::as_i64) == Some(0);
-    let who: Vec<String> = contexts(spec).into_iter().filter(root).map(|(name, _)| name).collect();
-    let shown = who.join(" and ");
-    (!who.is_empty()).then(|| format!("runAsUser=0 ({shown} must not set runAsUser=0)"))
-}
-
-fn seccomp(spec: &Value) -> Option<String> {
-    let kind = |value: &Value| text(value, "/securityContext/seccompProfile/type").to_owned();
-    let good = |kind: &str| ["RuntimeDefault", "Localhost"].contains(&kind);
-    let pod = kind(spec);
-    let mut faults = Vec::new();
-    if !pod.is_empty() && !good(&pod) {
-        faults.push(format!("pod must not set securityContext.seccompProfile.type to {pod:?}"));
-    }
-    let bad = |c: &Value| !kind(c).is_empty() && !good(&kind(c));
-    if let Some((who, _)) = named(spec, bad) {
-        let first = containers(spec).find(|c| bad(c)).map(kind).unwrap_or_default();
-        faults.push(format!("{who} must not set securityContext.seccompProfile.type to {first:?}"));
-    }
-    if !good(&pod)
-        && let Some((who, _)) = named(spec, |c| kind(c).is_empty())
-    {
-        faults.push(format!(
-            "pod or {who} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\""
-        ));
-    }
-    (!faults.is_empty()).then(|| format!("seccompProfile ({})", faults.join(", ")))
-}
-
-fn capabilities(spec: &Value) -> Option<String> {
-    let drops_all = |c: &Value| strings(c, "/securityContext/capabilities/drop").any(|capability| capability == "ALL");
-    let beyond = |c: &Value| -> Vec<String> {
-        let added = strings(c, "/securityContext/capabilities/add");
-        added.filter(|capability| *capability != "NET_BIND_SERVICE").map(|c| format!("{c:?}")).collect()
+    let says = |context: &Value| context.get("runAsNonRoot").and_then(Value::as_bool);
+    let who = setters(pod.spec, |context| says(context) == Some(false)).join(" and ");
+    let detail = if who.is_empty() {
+        let of = |owner: &Value| owner.get("securityContext").and_then(says);
+        let silent = Named::of(pod.spec, |c| of(pod.spec).is_none() && of(c).is_none()).shown()?;
+        format!("pod or {silent} must set securityContext.runAsNonRoot=true")
+    } else {
+        format!("{who} must not set securityContext.runAsNonRoot=false")
     };
+    Some(Violation::new("runAsNonRoot != true", detail))
+}
+
+pub(super) fn run_as_user(pod: Pod<'_>) -> Option<Violation> {
+    if pod.version >= OWN_USERS && has_own_users(pod.spec) {
+        return None;
+    }
+    let is_root = |context: &Value| context.get("runAsUser").and_then(Value::as_i64) == Some(0);
+    let who = setters(pod.spec, is_root).join(" and ");
+    (!who.is_empty()).then(|| Violation::new("runAsUser=0", format!("{who} must not set runAsUser=0")))
+}
+
+pub(super) fn seccomp(pod: Pod<'_>) -> Option<Violation> {
+    if is_for_windows(pod) {
+        return None;
+    }
+    let pointer = "/seccompProfile/type";
+    let is_bad = |kind: &str| !["RuntimeDefault", "Localhost"].contains(&kind);
+    let says = |context: &Value| context.pointer(pointer).and_then(Value::as_str).map(is_bad);
+    let who = setters(pod.spec, |context| says(context) == Some(true)).join(" and ");
+    let detail = if who.is_empty() {
+        let of = |owner: &Value| owner.get("securityContext").and_then(says);
+        let silent = Named::of(pod.spec, |c| of(pod.spec).is_none() && of(c).is_none()).shown()?;
+        format!("pod or {silent} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"")
+    } else {
+        let bad = quoted(values(pod.spec, pointer, is_bad));
+        format!("{who} must not set securityContext.seccompProfile.type to {bad}")
+    };
+    Some(Violation::new("seccompProfile", detail))
+}
+
+pub(super) fn capabilities(pod: Pod<'_>) -> Option<Violation> {
+    if is_for_windows(pod) {
+        return None;
+    }
+    let drops_all = |c: &Value| strings(c, "/securityContext/capabilities/drop").any(|capability| capability == "ALL");
+    fn beyond(container: &Value) -> impl Iterator<Item = &str> {
+        strings(container, "/securityContext/capabilities/add").filter(|capability| *capability != "NET_BIND_SERVICE")
+    }
     let mut faults = Vec::new();
-    if let Some((who, _)) = named(spec, |c| !drops_all(c)) {
+    if let Some(who) = Named::of(pod.spec, |c| !drops_all(c)).shown() {
         faults.push(format!("{who} must set securityContext.capabilities.drop=[\"ALL\"]"));
     }
-    if let Some((who, _)) = named(spec, |c| !beyond(c).is_empty()) {
-        let mut added: Vec<String> = containers(spec).flat_map(beyond).collect();
-        added.sort();
-        added.dedup();
-        faults.push(format!("{who} must not include {} in securityContext.capabilities.add", added.join(", ")));
+    if let Some(who) = Named::of(pod.spec, |c| beyond(c).next().is_some()).shown() {
+        let added: BTreeSet<&str> = containers(pod.spec).flat_map(beyond).collect();
+        faults.push(format!("{who} must not include {} in securityContext.capabilities.add", quoted(added)));
     }
-    (!faults.is_empty()).then(|| format!("unrestricted capabilities ({})", faults.join("; ")))
+    (!faults.is_empty()).then(|| Violation::new("unrestricted capabilities", faults.join("; ")))
 }

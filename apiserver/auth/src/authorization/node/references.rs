@@ -1,5 +1,6 @@
 //! What a pod or a persistent volume needs, by name.
 
+use apimachinery::tree::at;
 use serde_json::Value;
 
 use crate::object::{items, name, text};
@@ -31,7 +32,7 @@ pub const MEMBERS_OF_POD: &[&[&str]] = &[
 
 /// Whether the pod mirrors a static pod of its node.
 pub fn is_mirror(pod: &Value) -> bool {
-    pod.pointer("/metadata/annotations").and_then(|a| a.get(MIRROR)).is_some()
+    at(pod, "/metadata/annotations").and_then(|a| a.get(MIRROR)).is_some()
 }
 
 /// Whatever a pod names: the kind, and the name in the pod's namespace. Names may come more than once.
@@ -119,11 +120,11 @@ pub fn of_volume_object<'a>(volume: &'a Value, visit: &mut dyn FnMut(&'a str, &'
         "/spec/csi/nodeStageSecretRef",
         "/spec/csi/nodeExpandSecretRef",
     ] {
-        if let Some(reference) = volume.pointer(pointer) {
+        if let Some(reference) = at(volume, pointer) {
             see(reference);
         }
     }
-    if let Some(azure) = volume.pointer("/spec/azureFile") {
+    if let Some(azure) = at(volume, "/spec/azureFile") {
         let (own, name) = (text(azure, "/secretNamespace"), text(azure, "/secretName"));
         if !name.is_empty() {
             visit(if own.is_empty() { claim_namespace } else { own }, name);

@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::node::{ADDRESS, Node, PATIENCE, isolated};
+use super::node::{ADDRESS, Node, PATIENCE, isolated};
 
 pub const NAMESPACE: &str = "t";
 pub const BUSYBOX: &str = "corten.test/busybox:1";
@@ -64,8 +64,10 @@ impl Cluster {
     async fn prepare_namespace(&self) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
         Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
-        self.api().create(&PostParams::default(), &account).await.unwrap();
+        // A controller manager may have made it already.
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let params = PatchParams::apply("test").force();
+        self.api::<ServiceAccount>().patch("default", &params, &Patch::Apply(account)).await.unwrap();
         let ca = std::fs::read_to_string(self.plane.pki_dir().join("ca.crt")).unwrap();
         self.config_map("kube-root-ca.crt", &[("ca.crt", &ca)]).await;
     }

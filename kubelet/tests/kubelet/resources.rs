@@ -1,31 +1,16 @@
 //! What pods take of the node: their cgroups, changes of their resources while they run, and that they have to go when the node is short.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-#[path = "support/api.rs"]
-mod api;
-#[path = "support/node.rs"]
-mod node;
-
 use std::fs;
 use std::path::Path;
 
-use api::{BUSYBOX, Cluster, condition, eventually, with_cluster};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// Ends at once on SIGTERM.
-const SLEEP: &str = "trap 'exit 0' TERM; sleep 1000000 & wait";
-
-fn sh(script: &str, more: Value) -> Value {
-    let mut container = json!({"name": "c", "image": BUSYBOX, "command": ["sh", "-c", script]});
-    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    container
-}
+use crate::support::api::{Cluster, condition, eventually, is_ready, with_cluster};
+use crate::support::containers::{SLEEP, sh};
+use crate::support::node::run;
 
 async fn pressure(cluster: &Cluster, kind: &str) -> bool {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
@@ -73,7 +58,7 @@ fn pods_are_evicted_for_what_they_write_and_when_the_node_is_short() {
             cluster.create("late", json!({"containers": [sh(SLEEP, json!({}))]})).await;
             let refused = cluster.until_phase("late", "Failed").await;
             assert_eq!(refused["status"]["message"], "Pod was rejected: The node had condition: [PIDPressure]. ");
-            assert!(api::is_ready(&cluster.get("critical").await.unwrap()), "a critical pod stays");
+            assert!(is_ready(&cluster.get("critical").await.unwrap()), "a critical pod stays");
 
             // A disk that is too full from the start of the kubelet takes no image from a pod that stays.
             cluster.node.stop_kubelet();
@@ -85,8 +70,8 @@ fn pods_are_evicted_for_what_they_write_and_when_the_node_is_short() {
             let id = critical["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
             let mut kill = std::process::Command::new("ctr");
             kill.arg("-a").arg(cluster.node.socket()).args(["-n", "k8s.io", "tasks", "kill", "-s", "KILL"]);
-            node::run(kill.arg(id.trim_start_matches("containerd://")));
-            let again = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && api::is_ready(pod);
+            run(kill.arg(id.trim_start_matches("containerd://")));
+            let again = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && is_ready(pod);
             cluster.until("critical", "is started again", again).await;
         },
     );

@@ -1,30 +1,16 @@
 //! What a pod's specification asks of the kernel and of the order of its containers, looked at from inside the containers.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/api.rs"]
-mod api;
-#[path = "support/node.rs"]
-mod node;
-
-use api::{BUSYBOX, Cluster, condition, eventually, with_cluster};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-/// Ends at once on SIGTERM.
-const SLEEP: &str = "trap 'exit 0' TERM; sleep 1000000 & wait";
+use crate::support::api::{BUSYBOX, Cluster, condition, eventually, with_cluster};
+use crate::support::containers::{SLEEP, with};
 
 fn sh(name: &str, script: &str) -> Value {
     json!({"name": name, "image": BUSYBOX, "command": ["sh", "-c", script]})
-}
-
-fn with(mut container: Value, more: Value) -> Value {
-    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    container
 }
 
 /// What a script prints in a container with that security context.

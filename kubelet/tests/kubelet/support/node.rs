@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use images::archive::{Archive, Start};
 use images::{layer, rootfs};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: &str = "corten.test/pause:1";
 const BUSYBOX: &str = "corten.test/busybox:1";
 const READ_ONLY_PORT: u16 = 10255;
+/// What the names of a test's cgroups and directory begin with; the id of its process follows.
+const CGROUPS: &str = "corten-test-";
+const DIRECTORIES: &str = "corten-kubelet-";
 /// The address of the node, which leads nowhere.
 pub const ADDRESS: &str = "192.0.2.10";
 
@@ -59,7 +59,8 @@ impl Node {
 
     /// A node whose kubelet is not started yet; its configuration has these lines too.
     pub fn prepare(configuration: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("corten-kubelet-").tempdir().unwrap();
+        remove_remains();
+        let dir = tempfile::Builder::new().prefix(&format!("{DIRECTORIES}{}-", std::process::id())).tempdir().unwrap();
         for name in ["cni", "manifests", "kubelet", "logs"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
@@ -80,25 +81,14 @@ impl Node {
 
     fn write_configuration(&self, more: &str) {
         let dir = self.dir.path().display();
-        let containerd = format!(
-            "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
-             disabled_plugins = [\"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.snapshotter.v1.aufs\"]\n\
-             [grpc]\naddress = \"{dir}/containerd.sock\"\n[ttrpc]\naddress = \"{dir}/containerd.ttrpc\"\n\
-             [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{dir}/cni\"\n"
-        );
-        fs::write(self.path("containerd.toml"), containerd).unwrap();
-        let network = format!(
-            r#"{{"cniVersion":"0.4.0","name":"t","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":{{"type":"host-local","dataDir":"{dir}/ipam","ranges":[[{{"subnet":"10.99.0.0/24"}}]]}}}}]}}"#
-        );
-        fs::write(self.path("cni/10-t.conflist"), network).unwrap();
+        e2e::node::configure_runtime(self.dir.path()).unwrap();
         // However full the machine's disk is, pods and images stay, unless a test is about that.
         let disk = if more.contains("evictionHard") { "" } else { "evictionHard: {}\n" };
         let disk = format!("imageGCHighThresholdPercent: 100\n{disk}");
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nstaticPodPath: {dir}/manifests\n\
              containerRuntimeEndpoint: unix://{dir}/containerd.sock\nfailSwapOn: false\nreadOnlyPort: {READ_ONLY_PORT}\n\
-             cgroupRoot: /corten-test-{}\n{disk}{more}",
+             cgroupRoot: /{CGROUPS}{}\n{disk}{more}",
             std::process::id()
         );
         fs::write(self.path("kubelet.yaml"), kubelet).unwrap();
@@ -136,7 +126,7 @@ impl Node {
             entrypoint: words(&["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"]),
             ..Default::default()
         };
-        archive.image(PAUSE, std::slice::from_ref(&blob), &pause).unwrap();
+        archive.image(e2e::node::PAUSE, std::slice::from_ref(&blob), &pause).unwrap();
         archive.image(BUSYBOX, &[blob], &Start { entrypoint: words(&["/bin/sh"]), ..Default::default() }).unwrap();
         archive.finish().unwrap();
         run(Command::new("ctr").arg("-a").arg(self.socket()).args(["-n", "k8s.io", "images", "import"]).arg(&file));
@@ -152,6 +142,10 @@ impl Node {
             .stderr(self.log("kubelet.log"))
             .stdout(Stdio::null());
         self.kubelet = Some(command.spawn().unwrap());
+    }
+
+    pub fn kubelet_pid(&self) -> u32 {
+        self.kubelet.as_ref().unwrap().id()
     }
 
     pub fn stop_kubelet(&mut self) {
@@ -236,12 +230,37 @@ impl Drop for Node {
         Self::end(&mut self.kubelet);
         Self::end(&mut self.containerd);
         end_shims(self.dir.path());
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let cgroup = hierarchy.path().join(format!("corten-test-{}", std::process::id()));
+        let own = format!("{CGROUPS}{}", std::process::id());
+        for cgroup in cgroups().filter(|cgroup| cgroup.ends_with(&own)) {
             end_processes(&cgroup);
             remove_cgroup(&cgroup);
         }
-        unmount_below(self.dir.path());
+        e2e::node::unmount(self.dir.path());
+    }
+}
+
+/// The first level of cgroups, whether there is one hierarchy or many.
+fn cgroups() -> impl Iterator<Item = PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hierarchies = below(root).filter(|path| path.join("cgroup.procs").exists() && !path.is_symlink());
+    below(root).chain(hierarchies.flat_map(move |path| below(&path).collect::<Vec<_>>()))
+}
+
+/// Removes what tests left that were killed before they could do it themselves.
+fn remove_remains() {
+    let is_over = |path: &Path, prefix: &str| {
+        let pid = path.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix)?.split('-').next());
+        pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
+    };
+    let directories = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    for directory in directories.filter(|path| is_over(path, DIRECTORIES)) {
+        end_shims(&directory);
+        fs::remove_dir_all(&directory).ok();
+    }
+    for cgroup in cgroups().filter(|path| is_over(path, CGROUPS)) {
+        end_processes(&cgroup);
+        remove_cgroup(&cgroup);
     }
 }
 
@@ -267,22 +286,10 @@ fn remove_cgroup(directory: &Path) {
     }
 }
 
-/// Unmounts what containers and volumes left, so that the directory can be removed.
-fn unmount_below(directory: &Path) {
-    let table = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
-    let mut points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    points.retain(|point| Path::new(point).starts_with(directory));
-    for point in points.into_iter().rev() {
-        nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH).ok();
-    }
-}
-
 /// Runs on a thread with network and mounts of its own.
 pub fn isolated(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("this test needs root");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        run(Command::new("ip").args(["link", "set", "lo", "up"]));
+        e2e::node::enter_namespaces().unwrap();
         run(Command::new("ip").args(["address", "add", ADDRESS, "dev", "lo"]));
         test();
     });

@@ -1,35 +1,18 @@
 //! The real kubelet on a real containerd, with pods of a real API server: what they are given, how they live and how they end.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/api.rs"]
-mod api;
-#[path = "support/node.rs"]
-mod node;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use api::{BUSYBOX, condition, eventually, is_ready, with_cluster};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-/// Ends at once on SIGTERM.
-const SLEEP: &str = "trap 'exit 0' TERM; sleep 1000000 & wait";
+use crate::support::api::{BUSYBOX, Cluster, condition, eventually, is_ready, with_cluster};
+use crate::support::containers::{SLEEP, status, with};
+use crate::support::node::run;
 
 fn sleeper() -> Value {
     json!({"name": "c", "image": BUSYBOX, "command": ["sh", "-c", SLEEP]})
-}
-
-fn with(mut container: Value, more: Value) -> Value {
-    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    container
-}
-
-fn container(pod: &Value) -> Value {
-    pod["status"]["containerStatuses"][0].clone()
 }
 
 #[test]
@@ -166,7 +149,7 @@ fn volumes_follow_the_api_at_once_and_pods_start_when_what_they_lack_appears() {
         });
         cluster.create("follows", spec).await;
         cluster.until_ready("follows").await;
-        let shows = async |cluster: &api::Cluster, text: &str| {
+        let shows = async |cluster: &Cluster, text: &str| {
             let began = Instant::now();
             eventually(text, async || cluster.output("follows", "c").contains(text).then_some(())).await;
             assert!(began.elapsed() < Duration::from_secs(5), "{text}: after {:?}", began.elapsed());
@@ -187,7 +170,7 @@ fn volumes_follow_the_api_at_once_and_pods_start_when_what_they_lack_appears() {
         cluster.create("lacks-key", json!({"containers": [with(sleeper(), json!({"env": env}))]})).await;
         cluster
             .until("lacks-key", "waits", |pod| {
-                container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+                status(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError"
             })
             .await;
         // Long enough for retries that only go by time to have become rare.
@@ -239,20 +222,18 @@ fn probes_hooks_and_restarts() {
         assert_eq!(std::fs::read_to_string(shared.join("after")).unwrap(), "after\n");
 
         // A container that is killed is noticed and started again soon.
-        let id = container(&ready)["containerID"].as_str().unwrap().trim_start_matches("containerd://").to_owned();
+        let id = status(&ready)["containerID"].as_str().unwrap().trim_start_matches("containerd://").to_owned();
         let began = Instant::now();
-        node::run(
-            Command::new("ctr")
-                .arg("-a")
-                .arg(cluster.node.socket())
-                .args(["-n", "k8s.io", "tasks", "kill", "-s", "KILL", &id]),
-        );
+        run(Command::new("ctr")
+            .arg("-a")
+            .arg(cluster.node.socket())
+            .args(["-n", "k8s.io", "tasks", "kill", "-s", "KILL", &id]));
         let again = cluster
-            .until("life", "restarted", |pod| container(pod)["restartCount"] == 1 && container(pod)["started"] == true)
+            .until("life", "restarted", |pod| status(pod)["restartCount"] == 1 && status(pod)["started"] == true)
             .await;
         assert!(began.elapsed() < Duration::from_secs(2), "restarted after {:?}", began.elapsed());
-        assert_eq!(container(&again)["lastState"]["terminated"]["exitCode"], 137);
-        assert_eq!(container(&again)["lastState"]["terminated"]["reason"], "Error");
+        assert_eq!(status(&again)["lastState"]["terminated"]["exitCode"], 137);
+        assert_eq!(status(&again)["lastState"]["terminated"]["reason"], "Error");
         let ready = cluster.until_ready("life").await;
 
         // A kubelet that starts again disturbs nothing: the same container, ready all the time.
@@ -262,7 +243,7 @@ fn probes_hooks_and_restarts() {
         cluster.create("marker", json!({"containers": [sleeper()]})).await;
         cluster.until_ready("marker").await;
         let after = cluster.get("life").await.unwrap();
-        assert_eq!(container(&after)["containerID"], container(&ready)["containerID"]);
+        assert_eq!(status(&after)["containerID"], status(&ready)["containerID"]);
         assert_eq!(condition(&after, "Ready")["lastTransitionTime"], condition(&ready, "Ready")["lastTransitionTime"]);
 
         // Its end: the hook, then SIGTERM, then it is gone.
@@ -334,7 +315,7 @@ fn what_became_of_containers_is_told_in_kubernetes_words() {
             ("hungry", "Failed", "OOMKilled", 137, Value::Null),
         ] {
             let pod = cluster.until_phase(name, phase).await;
-            let end = &container(&pod)["state"]["terminated"];
+            let end = &status(&pod)["state"]["terminated"];
             assert_eq!(
                 (&end["reason"], &end["exitCode"], &end["message"]),
                 (&json!(reason), &json!(code), &message),
@@ -347,14 +328,14 @@ fn what_became_of_containers_is_told_in_kubernetes_words() {
             .await;
         cluster.create("wrong-image", json!({"containers": [{"name": "c", "image": "corten.test/absent:1"}]})).await;
         cluster
-            .until("wrong-command", "waits", |pod| container(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+            .until("wrong-command", "waits", |pod| status(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff")
             .await;
         let pod =
-            cluster.until("wrong-command", "failed", |pod| !container(pod)["lastState"]["terminated"].is_null()).await;
-        assert_eq!(container(&pod)["lastState"]["terminated"]["reason"], "StartError");
-        assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 128);
+            cluster.until("wrong-command", "failed", |pod| !status(pod)["lastState"]["terminated"].is_null()).await;
+        assert_eq!(status(&pod)["lastState"]["terminated"]["reason"], "StartError");
+        assert_eq!(status(&pod)["lastState"]["terminated"]["exitCode"], 128);
         cluster
-            .until("wrong-image", "waits", |pod| container(pod)["state"]["waiting"]["reason"] == "ImagePullBackOff")
+            .until("wrong-image", "waits", |pod| status(pod)["state"]["waiting"]["reason"] == "ImagePullBackOff")
             .await;
 
         // A pod has its time.

@@ -1,20 +1,10 @@
 //! How a node gets its certificates: the first one by bootstrap token, later ones before they end, and one to serve with.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-#[path = "support/api.rs"]
-mod api;
-#[path = "support/node.rs"]
-mod node;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use api::{Cluster, eventually, on_runtime};
 use component_base::pki::{Authority, Certificate, KeyType, Names, Usage, Validity};
 use e2e::Options;
 use jiff::Timestamp;
@@ -28,8 +18,10 @@ use kubeadm::config::BootstrapToken;
 use kubeadm::kubeconfigs::{Credential, kubeconfig};
 use kubeadm::objects::bootstrap_rights;
 use kubeadm::tokens::{self, Token};
-use node::ADDRESS;
 use rustls_pki_types::pem::PemObject;
+
+use crate::support::api::{Cluster, eventually, on_runtime};
+use crate::support::node::ADDRESS;
 
 /// Certificates are dated back by five minutes; after four fifths of their life, a few seconds from now, they are renewed.
 const SIGNED_FOR: &str = "83s";
@@ -62,8 +54,8 @@ async fn renewed_at(client: &Client) -> Option<Timestamp> {
     Some(leases.get_opt("n1").await.unwrap()?.spec?.renew_time?.0)
 }
 
-/// What the kubelet serves with is a certificate of the cluster for the node's address.
-async fn handshake(ca: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
+/// What the kubelet serves with, which is a certificate of the cluster for the node's address.
+async fn handshake(ca: PathBuf) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in rustls_pki_types::CertificateDer::pem_file_iter(ca)? {
         roots.add(certificate?)?;
@@ -71,17 +63,24 @@ async fn handshake(ca: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let stream = tokio::net::TcpStream::connect((ADDRESS, 10250)).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    connector.connect(rustls_pki_types::ServerName::try_from(ADDRESS)?, stream).await?;
-    Ok(())
+    let stream = connector.connect(rustls_pki_types::ServerName::try_from(ADDRESS)?, stream).await?;
+    let chain = stream.get_ref().1.peer_certificates().ok_or("no certificate")?;
+    Ok(chain[0].to_vec())
+}
+
+/// The requests for serving certificates that nobody has decided about.
+async fn open_requests(client: &Client) -> Vec<CertificateSigningRequest> {
+    let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
+    let is_open = |request: &CertificateSigningRequest| {
+        let decided = request.status.as_ref().is_some_and(|status| status.conditions.is_some());
+        !decided && request.spec.signer_name == "kubernetes.io/kubelet-serving"
+    };
+    requests.list(&Default::default()).await.unwrap().items.into_iter().filter(is_open).collect()
 }
 
 async fn approve_serving_requests(client: &Client) {
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
-    for mut request in requests.list(&Default::default()).await.unwrap() {
-        let open = request.status.as_ref().is_none_or(|status| status.conditions.is_none());
-        if !open || request.spec.signer_name != "kubernetes.io/kubelet-serving" {
-            continue;
-        }
+    for mut request in open_requests(client).await {
         request.status.get_or_insert_default().conditions = Some(vec![CertificateSigningRequestCondition {
             type_: "Approved".into(),
             status: "True".into(),
@@ -167,5 +166,39 @@ fn a_node_joins_with_a_token_and_renews_its_certificates() {
         cluster.node.start_kubelet();
         eventually("the node is back", async || (renewed_at(&cluster.client).await > renewed).then_some(())).await;
         assert!(certificate(&current).validity.not_after > SystemTime::now());
+    });
+}
+
+#[test]
+fn a_serving_certificate_is_renewed_while_the_kubelet_runs() {
+    on_runtime(async || {
+        let flags = vec![("cluster-signing-duration".to_owned(), SIGNED_FOR.to_owned())];
+        let options = Options { controller_manager: true, controller_manager_flags: flags, ..Default::default() };
+        let mut cluster = Cluster::prepare(options, "rotateCertificates: true\nserverTLSBootstrap: true\n").await;
+        cluster.start().await;
+        let kubelet = cluster.node.kubelet_pid();
+        let ca = cluster.plane.pki_dir().join("ca.crt");
+        let request =
+            async |what: &str| eventually(what, async || open_requests(&cluster.client).await.into_iter().next()).await;
+
+        let first = request("a serving certificate is asked for").await;
+        assert_eq!(first.spec.username.as_deref(), Some("system:node:n1"));
+        assert_eq!(first.spec.usages.unwrap(), ["digital signature", "server auth"]);
+        assert!(handshake(ca.clone()).await.is_err(), "nobody has approved it");
+        approve_serving_requests(&cluster.client).await;
+        let served = eventually("it is served", async || handshake(ca.clone()).await.ok()).await;
+        let kept = certificate(&cluster.node.path("pki/kubelet-server-current.pem"));
+
+        // Near its end another is asked for, with another key; until it is there, the first one is served.
+        let second = request("another serving certificate is asked for").await;
+        assert_ne!((&first.metadata.name, &first.spec.request), (&second.metadata.name, &second.spec.request));
+        assert_eq!(handshake(ca.clone()).await.unwrap(), served);
+        approve_serving_requests(&cluster.client).await;
+        eventually("the new one is served", async || handshake(ca.clone()).await.ok().filter(|now| *now != served))
+            .await;
+        let renewed = certificate(&cluster.node.path("pki/kubelet-server-current.pem"));
+        assert_eq!((&renewed.subject, &renewed.names), (&kept.subject, &kept.names));
+        assert!(renewed.validity.not_after > kept.validity.not_after);
+        assert_eq!(cluster.node.kubelet_pid(), kubelet);
     });
 }

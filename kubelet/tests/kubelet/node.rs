@@ -1,42 +1,19 @@
 //! The node in the API: what it tells of itself, the mirrors of its static pods, and that restarts disturb nothing.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-#[path = "support/api.rs"]
-mod api;
-#[path = "support/node.rs"]
-mod node;
-#[allow(dead_code)]
-#[path = "support/servers.rs"]
-mod servers;
-
 use std::fs;
 use std::time::Duration;
 
-use api::{BUSYBOX, Cluster, NAMESPACE, condition, eventually, is_ready, on_runtime, with_cluster};
 use e2e::Options;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
-use node::ADDRESS;
 use serde_json::{Value, json};
-use servers::Http;
 
-/// Ends at once on SIGTERM.
-const SLEEP: &str = "trap 'exit 0' TERM; sleep 1000000 & wait";
-
-fn sh(script: &str, more: Value) -> Value {
-    let mut container = json!({"name": "c", "image": BUSYBOX, "command": ["sh", "-c", script]});
-    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    container
-}
-
-fn container(pod: &Value) -> Value {
-    pod["status"]["containerStatuses"][0].clone()
-}
+use crate::support::api::{BUSYBOX, Cluster, NAMESPACE, condition, eventually, is_ready, on_runtime, with_cluster};
+use crate::support::containers::{SLEEP, sh, status};
+use crate::support::node::{ADDRESS, Node, run};
+use crate::support::servers::Http;
 
 async fn node_object(cluster: &Cluster) -> Option<Value> {
     let nodes: Api<NodeObject> = Api::all(cluster.client.clone());
@@ -141,7 +118,7 @@ fn static_pods_have_mirrors_that_follow_them() {
         let owner = &mirror["metadata"]["ownerReferences"][0];
         let expected = (&json!("Node"), &json!("n1"), &json!(true));
         assert_eq!((&owner["kind"], &owner["name"], &owner["controller"]), expected);
-        let running = container(&mirror)["containerID"].clone();
+        let running = status(&mirror)["containerID"].clone();
         assert_eq!(cluster.node.container("web", "c").unwrap()["containerID"], running);
 
         // Deleting a mirror ends nothing: it comes back.
@@ -149,13 +126,13 @@ fn static_pods_have_mirrors_that_follow_them() {
         cluster.delete("web-n1", None).await;
         let other = |pod: &Value| pod["metadata"]["uid"] != uid && is_ready(pod);
         let mirror = cluster.until("web-n1", "is back", other).await;
-        assert_eq!(container(&mirror)["containerID"], running);
+        assert_eq!(status(&mirror)["containerID"], running);
 
         // Another file is another pod, and has another mirror.
         cluster.node.manifest("web", &static_pod("web", "two"));
         let replaced = |pod: &Value| annotation(pod, "hash") != annotation(&mirror, "hash") && is_ready(pod);
         let mirror = cluster.until("web-n1", "is another", replaced).await;
-        assert_ne!(container(&mirror)["containerID"], running);
+        assert_ne!(status(&mirror)["containerID"], running);
 
         // Static pods need no API server.
         cluster.plane.apiserver().unwrap().kill().unwrap();
@@ -198,7 +175,7 @@ fn static_pods_come_from_a_url() {
             json!({"apiVersion": "v1", "kind": "PodList", "items": items}).to_string()
         };
         server.answer(200, list(&["a", "b"]));
-        let mut node = node::Node::prepare(&format!(
+        let mut node = Node::prepare(&format!(
             "staticPodURL: http://{ADDRESS}:{}/pods\nstaticPodURLHeader: {{X-Test: [secret]}}\nhttpCheckFrequency: 500ms\n",
             server.port
         ));
@@ -218,12 +195,10 @@ fn static_pods_come_from_a_url() {
         server.answer(200, list(&["a"]));
         eventually("a is known again", async || node.is_ready("a")).await;
         eventually("b has ended", async || {
-            let running = node::run(
-                std::process::Command::new("ctr")
-                    .arg("-a")
-                    .arg(node.socket())
-                    .args(["-n", "k8s.io", "tasks", "ls", "-q"]),
-            );
+            let running = run(std::process::Command::new("ctr")
+                .arg("-a")
+                .arg(node.socket())
+                .args(["-n", "k8s.io", "tasks", "ls", "-q"]));
             // The container of a, and its sandbox.
             (running.lines().count() == 2).then_some(())
         })
@@ -310,7 +285,7 @@ fn logs_are_read_in_part_followed_rotated_and_kept_of_the_run_before() {
         let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
         let spec = json!({"containers": [sh(&script, mount)], "volumes": [{"name": "v", "emptyDir": {}}]});
         cluster.create("twice", spec).await;
-        cluster.until("twice", "runs again", |pod| container(pod)["restartCount"] == 1 && is_ready(pod)).await;
+        cluster.until("twice", "runs again", |pod| status(pod)["restartCount"] == 1 && is_ready(pod)).await;
         assert_eq!(pods.logs("twice", &LogParams::default()).await.unwrap(), "second\n");
         let before = LogParams { previous: true, ..Default::default() };
         for (params, expected) in [
@@ -371,8 +346,7 @@ fn what_is_used_and_how_the_node_is_set_up_is_told() {
         };
         let summary = async || serde_json::from_str::<Value>(&ask(&cluster, "stats/summary").await.unwrap()).unwrap();
         let of = eventually("a tenth of a second of work is told", async || used(&summary().await)).await;
-        let started =
-            container(&pod)["state"]["running"]["startedAt"].as_str().unwrap().trim_end_matches('Z').to_owned();
+        let started = status(&pod)["state"]["running"]["startedAt"].as_str().unwrap().trim_end_matches('Z').to_owned();
         assert!(of["startTime"].as_str().unwrap().starts_with(&started), "{of}");
         assert!(of["memory"]["workingSetBytes"].as_u64().unwrap() > 0, "{of}");
         let node = &summary().await["node"];

@@ -1,36 +1,13 @@
 //! Probes and hooks of every kind, against real containers and servers.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-#[path = "support/api.rs"]
-mod api;
-#[path = "support/node.rs"]
-mod node;
-#[allow(dead_code)]
-#[path = "support/servers.rs"]
-mod servers;
-
 use std::time::{Duration, Instant};
 
-use api::{BUSYBOX, eventually, with_cluster};
-use node::ADDRESS;
 use serde_json::{Value, json};
-use servers::{Health, Http};
 
-/// Ends at once on SIGTERM.
-const SLEEP: &str = "trap 'exit 0' TERM; sleep 1000000 & wait";
-
-fn sh(script: &str, more: Value) -> Value {
-    let mut container = json!({"name": "c", "image": BUSYBOX, "command": ["sh", "-c", script]});
-    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    container
-}
-
-fn container(pod: &Value) -> &Value {
-    &pod["status"]["containerStatuses"][0]
-}
+use crate::support::api::{eventually, with_cluster};
+use crate::support::containers::{SLEEP, sh, status};
+use crate::support::node::ADDRESS;
+use crate::support::servers::{Health, Http};
 
 fn probe(mut handler: Value, failures: u32) -> Value {
     handler["periodSeconds"] = 1.into();
@@ -70,14 +47,14 @@ fn a_container_whose_liveness_fails_is_started_again() {
         }
         eventually("the gRPC service is asked", async || health.was_asked("web").then_some(())).await;
         health.set(Health::NOT_SERVING);
-        let restarts = |pod: &Value| container(pod)["restartCount"].as_u64().unwrap_or(0);
+        let restarts = |pod: &Value| status(pod)["restartCount"].as_u64().unwrap_or(0);
         cluster.until("grpc", "is started again", |pod| restarts(pod) > 0).await;
         health.set(Health::SERVING);
         let mut counts = Vec::new();
         for (name, _, _, message) in &cases {
-            let again = |pod: &Value| restarts(pod) > 0 && container(pod)["ready"] == true;
+            let again = |pod: &Value| restarts(pod) > 0 && status(pod)["ready"] == true;
             let pod = cluster.until(name, "is started again", again).await;
-            assert!(!container(&pod)["lastState"]["terminated"].is_null(), "{name}");
+            assert!(!status(&pod)["lastState"]["terminated"].is_null(), "{name}");
             cluster.until_event(name, "Unhealthy", &format!("Liveness probe failed: {message}")).await;
             cluster.until_event(name, "Killing", "Container c failed liveness probe, will be restarted").await;
             counts.push(restarts(&pod));
@@ -104,16 +81,16 @@ fn other_probes_wait_for_startup_and_a_probe_may_have_a_grace_of_its_own() {
         let deaf = sh("trap '' TERM; while :; do sleep 0.1; done", json!({"startupProbe": impatient}));
         cluster.create("deaf", json!({"terminationGracePeriodSeconds": 500, "containers": [deaf]})).await;
 
-        let runs = |pod: &Value| !container(pod)["state"]["running"].is_null();
+        let runs = |pod: &Value| !status(pod)["state"]["running"].is_null();
         let pod = cluster.until("slow", "runs", runs).await;
-        assert_eq!((&container(&pod)["started"], &container(&pod)["ready"]), (&json!(false), &json!(false)));
+        assert_eq!((&status(&pod)["started"], &status(&pod)["ready"]), (&json!(false), &json!(false)));
         let pod = cluster.until_ready("slow").await;
-        assert_eq!((&container(&pod)["started"], &container(&pod)["restartCount"]), (&json!(true), &json!(0)));
+        assert_eq!((&status(&pod)["started"], &status(&pod)["restartCount"]), (&json!(true), &json!(0)));
 
         // The pod's own grace is longer than the test's patience.
-        let killed = |pod: &Value| container(pod)["restartCount"].as_u64().is_some_and(|count| count > 0);
+        let killed = |pod: &Value| status(pod)["restartCount"].as_u64().is_some_and(|count| count > 0);
         let pod = cluster.until("deaf", "is killed", killed).await;
-        assert_eq!(container(&pod)["lastState"]["terminated"]["exitCode"], 137);
+        assert_eq!(status(&pod)["lastState"]["terminated"]["exitCode"], 137);
         cluster.until_event("deaf", "Unhealthy", "Startup probe failed").await;
         cluster.until_event("deaf", "Killing", "Container c failed startup probe, will be restarted").await;
     });
@@ -147,7 +124,7 @@ fn hooks_are_asked_over_http_and_pauses_are_kept() {
         cluster
             .create("fails", spec(json!({"postStart": {"exec": {"command": ["sh", "-c", "echo no; exit 4"]}}})))
             .await;
-        let again = |pod: &Value| container(pod)["restartCount"].as_u64().is_some_and(|count| count > 0);
+        let again = |pod: &Value| status(pod)["restartCount"].as_u64().is_some_and(|count| count > 0);
         cluster.until("fails", "is started again", again).await;
         cluster.until_event("fails", "FailedPostStartHook", "exit code 4: no").await;
 

@@ -1,15 +1,9 @@
 //! The real kubelet on a real containerd, with static pods alone.
 
-// The helpers of a test panic as the test does.
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/node.rs"]
-mod node;
-
 use std::fs;
 use std::process::Command;
 
-use node::{Node, eventually, isolated, run};
+use crate::support::node::{Node, eventually, isolated, run};
 
 const WEB: &str = r#"
 apiVersion: v1
