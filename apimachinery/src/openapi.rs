@@ -6,6 +6,7 @@
 mod custom;
 mod names;
 mod operations;
+mod protobuf;
 mod schemas;
 
 use serde_json::{Map, Value, json};
@@ -14,6 +15,7 @@ use crate::schema::Resource;
 use schemas::Components;
 
 pub use names::model_name;
+pub use protobuf::encode_v2;
 
 /// The two forms of OpenAPI that clients ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

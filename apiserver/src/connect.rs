@@ -13,8 +13,6 @@ mod websocket;
 use std::sync::Arc;
 
 use apimachinery::ApiError;
-use apiserver_auth::authorization::forbidden;
-use apiserver_auth::user::Attributes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -70,7 +68,7 @@ pub async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     allow_method(&context.info, request.method())?;
-    authorize_create(&server, context, request.uri().path())?;
+    authorize_create(&server, context)?;
     let service = Service::of(&context.info, &context.query, request.headers());
     if service == Service::Log {
         return logs::answer(&server, context, served, request).await;
@@ -114,25 +112,12 @@ fn allow_method(info: &RequestInfo, method: &Method) -> Result<(), ApiError> {
 
 /// Who opens streams into a pod needs the right to `create` them, also where a WebSocket asks for them with GET (KEP-4006, since
 /// Kubernetes 1.35).
-fn authorize_create(server: &Server, context: &Context, path: &str) -> Result<(), ApiError> {
+fn authorize_create(server: &Server, context: &Context) -> Result<(), ApiError> {
     let info = &context.info;
     if info.verb == "create" || !matches!(info.subresource.as_str(), "exec" | "attach" | "portforward") {
         return Ok(());
     }
-    let asked = Attributes {
-        verb: "create",
-        is_resource_request: true,
-        group: &info.group,
-        version: &info.version,
-        resource: &info.resource,
-        subresource: &info.subresource,
-        namespace: &info.namespace,
-        name: &info.name,
-        path,
-        ..Attributes::default()
-    };
-    let decision = server.authorizer.authorize(&context.user, &asked);
-    if decision.allowed() { Ok(()) } else { Err(forbidden(&context.user, &asked, decision.reason())) }
+    server.check_right(&context.user, info, "create")
 }
 
 #[cfg(test)]

@@ -150,9 +150,9 @@ impl Call<'_> {
                 respond::object(&presenter, StatusCode::CREATED, &object)
             }
             "update" => {
-                let object = self.update(body, Part::Main).await?;
+                let (code, object) = self.update(body, Part::Main).await?;
                 self.take_effect(&object).await;
-                respond::object(&presenter, StatusCode::OK, &object)
+                respond::object(&presenter, code, &object)
             }
             "patch" => {
                 let (code, object) = self.patch(body, Part::Main).await?;
@@ -208,7 +208,7 @@ impl Call<'_> {
             ("scale", "patch") => value(StatusCode::OK, self.patch_scale(body).await?),
             (_, "get") => object(self.read().await?),
             ("finalize", "update") => object(self.finalize(body).await?),
-            (_, "update") => object(self.update(body, Part::of(&self.info.subresource)).await?),
+            (_, "update") => object(self.update(body, Part::of(&self.info.subresource)).await?.1),
             (_, "patch") => object(self.patch(body, Part::of(&self.info.subresource)).await?.1),
             ("binding", "create") => {
                 self.bind(body).await?;

@@ -20,17 +20,24 @@ use crate::respond;
 use crate::served::{Published, Served};
 use crate::server::unknown_path;
 
+/// Version 2 as protobuf.
+const PROTOBUF_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// A document with its tag.
 struct Document {
+    content_type: &'static str,
     body: Bytes,
     tag: String,
 }
 
 impl Document {
-    fn new(value: &Value) -> Self {
-        let body = Bytes::from(value.to_string());
+    fn json(value: &Value) -> Self {
+        Document::new("application/json", value.to_string().into_bytes())
+    }
+
+    fn new(content_type: &'static str, body: Vec<u8>) -> Self {
         let tag = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
-        Document { body, tag }
+        Document { content_type, body: body.into(), tag }
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response<Body> {
@@ -41,7 +48,7 @@ impl Document {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         } else {
-            respond::with_type(StatusCode::OK, "application/json", self.body.clone())
+            respond::with_type(StatusCode::OK, self.content_type, self.body.clone())
         };
         if let Ok(tag) = HeaderValue::from_str(&quoted) {
             response.headers_mut().insert(ETAG, tag);
@@ -54,6 +61,7 @@ impl Document {
 #[derive(Default)]
 pub struct Documents {
     v2: OnceLock<Document>,
+    v2_protobuf: OnceLock<Document>,
     /// Of the built-in resources, which stay.
     builtin: Arc<OnceLock<BTreeMap<String, Document>>>,
     custom: OnceLock<BTreeMap<String, Document>>,
@@ -74,14 +82,23 @@ fn v3_documents<'a>(resources: impl Iterator<Item = &'a Arc<Served>>) -> BTreeMa
         groups.entry(path_of(&served.resource)).or_default().push(&served.resource);
     }
     let document =
-        |(path, rows): (String, Vec<&Resource>)| (path, Document::new(&openapi::v3(version::GIT_VERSION, &rows)));
+        |(path, rows): (String, Vec<&Resource>)| (path, Document::json(&openapi::v3(version::GIT_VERSION, &rows)));
     groups.into_iter().map(document).collect()
 }
 
-/// Whether the client takes JSON; version 2 exists as protobuf elsewhere, and clients that want only that fall back to version 3.
-fn takes_json(headers: &HeaderMap) -> bool {
+/// Whether version 2 is asked for as protobuf: the first form that is known counts. Of its two names one is of before Kubernetes 1.28.
+///
+/// # Errors
+/// `NotAcceptable`, for forms that do not exist.
+fn wants_protobuf(headers: &HeaderMap) -> Result<bool, ApiError> {
     let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
-    accepted.contains("json") || accepted.contains("*/*")
+    let media = accepted.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim());
+    let mut known = media.filter_map(|media| match media {
+        "application/json" | "application/*" | "*/*" => Some(false),
+        PROTOBUF_TYPE | "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" => Some(true),
+        _ => None,
+    });
+    known.next().ok_or_else(|| ApiError::not_acceptable(&["application/json", PROTOBUF_TYPE]))
 }
 
 impl Documents {
@@ -94,11 +111,15 @@ impl Documents {
     pub fn answer(&self, resources: &Published, path: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
         let path = path.trim_matches('/');
         if path == "openapi/v2" {
-            if !takes_json(headers) {
-                return Err(ApiError::not_acceptable(&["application/json"]));
-            }
-            let all = || resources.iter().map(|served| &*served.resource).collect::<Vec<_>>();
-            let document = self.v2.get_or_init(|| Document::new(&openapi::v2(version::GIT_VERSION, &all())));
+            let all = || {
+                let resources: Vec<_> = resources.iter().map(|served| &*served.resource).collect();
+                openapi::v2(version::GIT_VERSION, &resources)
+            };
+            let document = if wants_protobuf(headers)? {
+                self.v2_protobuf.get_or_init(|| Document::new(PROTOBUF_TYPE, openapi::encode_v2(&all())))
+            } else {
+                self.v2.get_or_init(|| Document::json(&all()))
+            };
             return Ok(document.answer(headers));
         }
         let builtin = self.builtin.get_or_init(|| v3_documents(resources.builtin()));

@@ -135,6 +135,23 @@ impl Server {
         let decision = self.authorizer.authorize(&context.user, &asked);
         if decision.allowed() { Ok(()) } else { Err(forbidden(&context.user, &asked, decision.reason())) }
     }
+
+    /// `Forbidden`, where the user may not do to the resource of a request what another verb stands for.
+    pub fn check_right(&self, user: &UserInfo, info: &RequestInfo, verb: &str) -> Result<(), ApiError> {
+        let asked = Attributes {
+            verb,
+            is_resource_request: true,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            ..Attributes::default()
+        };
+        let decision = self.authorizer.authorize(user, &asked);
+        if decision.allowed() { Ok(()) } else { Err(forbidden(user, &asked, decision.reason())) }
+    }
 }
 
 /// The one name that the field selector of a list, watch or deletecollection allows; rights to a named object reach that far.

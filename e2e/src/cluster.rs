@@ -2,9 +2,8 @@
 //! taken down by the last.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     control_plane::{binary, client_from},
-    process::Process,
+    kubectl::Kubectl,
 };
 
 pub const NODES: usize = 2;
@@ -89,16 +88,12 @@ impl Cluster {
         client_from(&self.kubeconfig()?).await
     }
 
-    /// Our kubectl.
     pub fn kubectl(&self) -> Result<Kubectl> {
-        Ok(Kubectl { program: binary("kubectl")?, kubeconfig: self.kubeconfig()?, namespace: "default".into() })
+        Kubectl::ours(self.kubeconfig()?)
     }
 
-    /// A kubectl that is not ours: `CORTEN_FOREIGN_KUBECTL`, which hack/test sets.
     pub fn foreign_kubectl(&self) -> Result<Kubectl> {
-        let program = std::env::var_os("CORTEN_FOREIGN_KUBECTL")
-            .context("CORTEN_FOREIGN_KUBECTL names no kubectl: run hack/test, or apt-get install kubernetes-client")?;
-        Ok(Kubectl { program: program.into(), kubeconfig: self.kubeconfig()?, namespace: "default".into() })
+        Kubectl::foreign(self.kubeconfig()?)
     }
 
     /// The address of a node (1, 2, …).
@@ -134,91 +129,6 @@ impl Cluster {
         let bin = bin.parent().context("a binary is in a folder")?.display().to_string();
         hack_cluster(&self.dir, &["up", "--nodes", &NODES.to_string(), "--bin-dir", &bin])?;
         Ok(())
-    }
-}
-
-/// A kubectl with its kubeconfig and namespace.
-#[derive(Clone)]
-pub struct Kubectl {
-    program: PathBuf,
-    kubeconfig: PathBuf,
-    namespace: String,
-}
-
-impl Kubectl {
-    /// The same, in a new namespace.
-    pub fn in_new_namespace(mut self, namespace: &str) -> Result<Self> {
-        self.run(&["create", "namespace", namespace]).or_else(|_| {
-            // Our kubectl makes objects from files only.
-            self.apply(
-                &serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
-            )
-        })?;
-        self.namespace = namespace.to_owned();
-        Ok(self)
-    }
-
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--namespace").arg(&self.namespace).args(words);
-        command
-    }
-
-    /// What it prints; an error when it fails.
-    pub fn run(&self, words: &[&str]) -> Result<String> {
-        let output = self.command(words).stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            bail!("kubectl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Its exit code.
-    pub fn code(&self, words: &[&str]) -> Result<i32> {
-        let output = self.command(words).stdin(Stdio::null()).output()?;
-        output.status.code().context("kubectl ended by a signal")
-    }
-
-    /// With text on its standard input.
-    pub fn run_with(&self, words: &[&str], input: &str) -> Result<String> {
-        let mut child =
-            self.command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            bail!("kubectl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Applies one object.
-    pub fn apply(&self, object: &Value) -> Result<String> {
-        self.run_with(&["apply", "-f", "-"], &object.to_string())
-    }
-
-    /// Starts it, with its output in a file.
-    pub fn start(&self, words: &[&str], log: &Path) -> Result<Process> {
-        Process::start("kubectl", &mut self.command(words), log)
-    }
-
-    /// One field of one object, as text.
-    pub fn field(&self, object: &str, path: &str) -> Result<String> {
-        self.run(&["get", object, "-o", &format!("jsonpath={path}")])
-    }
-
-    /// The names of the objects that a selector chooses.
-    pub fn names(&self, resource: &str, selector: &str) -> Result<Vec<String>> {
-        let text = self.run(&["get", resource, "-l", selector, "-o", "name"])?;
-        Ok(text.lines().map(|line| line.rsplit('/').next().unwrap_or(line).to_owned()).collect())
-    }
-
-    /// Runs a command in a pod; what it printed.
-    pub fn exec(&self, pod: &str, words: &[&str]) -> Result<String> {
-        self.run(&[&["exec", pod, "--"], words].concat())
     }
 }
 

@@ -5,9 +5,11 @@
 pub mod cluster;
 pub mod control_plane;
 pub mod http_client;
+pub mod kubectl;
 pub mod node;
 pub mod process;
 
 pub use cluster::Cluster;
 pub use control_plane::{ControlPlane, Options};
+pub use kubectl::Kubectl;
 pub use node::Node;

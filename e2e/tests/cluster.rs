@@ -4,7 +4,8 @@
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::{Cluster, IMAGE, Kubectl, NODES, eventually};
+use e2e::Kubectl;
+use e2e::cluster::{Cluster, IMAGE, NODES, eventually};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -13,7 +13,8 @@ pub use encode::encode_message;
 
 use super::{DecodeError, EncodeError};
 use crate::schema::{Schema, Type};
-use wire::{BackWriter, Reader, WireType};
+use wire::WireType;
+pub(crate) use wire::{BackWriter, Reader};
 
 /// What an enveloped message begins with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";

@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::protobuf::Reader;
 use crate::schema::{Gvk, Schema, custom_type};
 
 fn of_group(group: &str, version: &str) -> Vec<&'static Resource> {
@@ -80,4 +81,69 @@ fn custom_resources_have_models_too() {
     let model = &document["components"]["schemas"]["com.example.t.v1.Thing"];
     assert_eq!(model["properties"]["spec"]["properties"]["size"]["type"], "integer");
     assert!(document["components"]["schemas"]["com.example.t.v1.ThingList"].is_object());
+}
+
+/// The contents of the fields of a message that have this tag.
+fn contents(message: &[u8], wanted: u32) -> Vec<&[u8]> {
+    let mut reader = Reader::new(message);
+    let mut found = Vec::new();
+    while let Some((tag, wire)) = reader.tag().expect("a tag") {
+        if tag == wanted {
+            found.push(reader.bytes().expect("bytes"));
+        } else {
+            reader.skip(wire).expect("a field");
+        }
+    }
+    found
+}
+
+/// The value of an entry of a map.
+fn entry<'a>(entries: &[&'a [u8]], name: &str) -> &'a [u8] {
+    let found = entries.iter().find(|entry| contents(entry, 1) == [name.as_bytes()]);
+    contents(found.unwrap_or_else(|| panic!("no {name}")), 2)[0]
+}
+
+/// The content below nested fields, of which each is there once.
+fn below<'a>(message: &'a [u8], tags: &[u32]) -> &'a [u8] {
+    tags.iter().fold(message, |message, tag| match contents(message, *tag)[..] {
+        [content] => content,
+        ref other => panic!("{} fields {tag}", other.len()),
+    })
+}
+
+#[test]
+fn version_2_is_there_as_protobuf() {
+    let document = v2("v1.36.2", &of_group("apps", "v1"));
+    let bytes = encode_v2(&document);
+    assert_eq!(below(&bytes, &[1]), b"2.0");
+    assert_eq!(below(&bytes, &[2, 2]), b"v1.36.2");
+
+    let models = contents(below(&bytes, &[9]), 1);
+    assert_eq!(models.len(), document["definitions"].as_object().map_or(0, Map::len));
+    let deployment = entry(&models, "io.k8s.api.apps.v1.Deployment");
+    assert_eq!(below(deployment, &[22, 1]), b"object");
+    let gvk = entry(&contents(deployment, 31), "x-kubernetes-group-version-kind");
+    assert_eq!(below(gvk, &[2]), b"[{\"group\":\"apps\",\"kind\":\"Deployment\",\"version\":\"v1\"}]\n");
+    let spec = entry(&contents(below(deployment, &[25]), 1), "spec");
+    assert_eq!(below(spec, &[1]), b"#/definitions/io.k8s.api.apps.v1.DeploymentSpec");
+    let conditions = contents(below(entry(&models, "io.k8s.api.apps.v1.DeploymentStatus"), &[25]), 1);
+    let conditions = entry(&conditions, "conditions");
+    assert_eq!(below(conditions, &[23, 1, 1]), b"#/definitions/io.k8s.api.apps.v1.DeploymentCondition");
+    let selector = entry(&models, "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector");
+    let labels = entry(&contents(below(selector, &[25]), 1), "matchLabels");
+    assert_eq!(below(labels, &[21, 1, 22, 1]), b"string");
+
+    let paths = contents(below(&bytes, &[8]), 2);
+    let path = entry(&paths, "/apis/apps/v1/namespaces/{namespace}/deployments/{name}");
+    let patch = below(path, &[8]);
+    assert_eq!(below(patch, &[5]), b"patchAppsV1NamespacedDeployment");
+    let parameters = contents(patch, 8);
+    assert_eq!(below(parameters[0], &[1, 1, 3]), b"body");
+    assert!(parameters.iter().skip(1).any(|parameter| below(parameter, &[1, 2, 3, 4]) == b"fieldValidation"));
+    let name = contents(path, 9)[0];
+    assert_eq!(below(name, &[1, 2, 4, 4]), b"name");
+    let answer = entry(&contents(below(patch, &[9]), 1), "200");
+    assert_eq!(below(answer, &[1, 2, 1, 1]), b"#/definitions/io.k8s.api.apps.v1.Deployment");
+    assert_eq!(below(contents(&bytes, 12)[0], &[1, 1]), b"BearerToken");
+    assert_eq!(below(entry(&contents(below(&bytes, &[13]), 1), "BearerToken"), &[2, 3]), b"header");
 }

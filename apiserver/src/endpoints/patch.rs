@@ -8,7 +8,7 @@ use apimachinery::codec::{json, yaml};
 use apimachinery::field::{Error, Path};
 use apimachinery::patch::{json as json_patch, merge, strategic};
 use apimachinery::schema::Type;
-use apimachinery::{ApiError, Reason, meta};
+use apimachinery::{ApiError, meta};
 use apiserver_storage::Object;
 use http::StatusCode;
 use serde_json::Value;
@@ -110,13 +110,14 @@ impl Call<'_> {
             self.check_identity(&base, &merged)?;
             self.replace(&current, self.conform(merged)?, part, dry_run, writer).await
         };
-        match self.modify(&self.info.name, dry_run, change).await {
-            Err(error) if error.code() == 404 && part == Part::Main && error.is(Reason::NotFound) => {
-                let merged = writer.apply(self, &Value::Null, applied, force)?;
-                Ok((StatusCode::CREATED, self.create_value(self.conform(merged)?, writer.clone()).await?))
-            }
-            modified => Ok((StatusCode::OK, modified?.object)),
+        if part != Part::Main {
+            return Ok((StatusCode::OK, self.modify(&self.info.name, dry_run, change).await?.object));
         }
+        let create = || async move {
+            let merged = writer.apply(self, &Value::Null, applied, force)?;
+            self.create_value(self.conform(merged)?, writer.clone()).await
+        };
+        self.modify_or_create(dry_run, change, create).await
     }
 
     /// The media type of the patch.

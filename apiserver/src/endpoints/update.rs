@@ -5,6 +5,7 @@ use std::sync::Arc;
 use apimachinery::{ApiError, meta};
 use apiserver_admission::{Attributes, Operation};
 use apiserver_storage::Object;
+use http::StatusCode;
 use serde_json::Value;
 
 use super::read::parse_version;
@@ -39,11 +40,11 @@ impl Part {
 }
 
 impl Call<'_> {
-    /// Replaces the object, or its status, by the one of the body.
+    /// Replaces the object, or its status, by the one of the body. Objects of some kinds are created where there is none.
     ///
     /// # Errors
     /// `BadRequest`, `NotFound`, `Conflict`, `Invalid`, and what admission says.
-    pub async fn update(&self, body: &[u8], part: Part) -> Result<Arc<Object>, ApiError> {
+    pub async fn update(&self, body: &[u8], part: Part) -> Result<(StatusCode, Arc<Object>), ApiError> {
         let mut value = self.decode(&self.served.resource.ty, body)?;
         let name = &self.info.name;
         match meta::name(&value) {
@@ -57,26 +58,16 @@ impl Call<'_> {
         }
         self.check_namespace(&mut value)?;
         let writer = Writer::of(self)?;
-        let expected = self.expected_version(&value)?;
         let dry_run = self.dry_run()?;
-        let updated = self
-            .modify(name, dry_run, |current| {
-                let (value, writer) = (value.clone(), &writer);
-                async move {
-                    self.check_version(&current, expected)?;
-                    self.replace(&current, value, part, dry_run, writer).await
-                }
-            })
-            .await
-            .map(|modified| modified.object);
-        match updated {
-            Err(error)
-                if error.code() == 404 && part == Part::Main && self.served.strategy.allow_create_on_update() =>
-            {
-                self.create_value(value, writer).await
-            }
-            updated => updated,
+        let (value, writer) = (&value, &writer);
+        let change = |current: Arc<Object>| async move {
+            self.check_version(&current, self.expected_version(value)?)?;
+            self.replace(&current, value.clone(), part, dry_run, writer).await
+        };
+        if part != Part::Main || !self.served.strategy.allow_create_on_update() {
+            return Ok((StatusCode::OK, self.modify(name, dry_run, change).await?.object));
         }
+        self.modify_or_create(dry_run, change, || self.create_value(value.clone(), writer.clone())).await
     }
 
     /// The version that the object must have, where the client says one.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use apimachinery::codec::{self, FieldValidation, MediaType};
 use apimachinery::field::{Error, Path};
 use apimachinery::schema::{Schema, Type};
-use apimachinery::{ApiError, meta, schema};
+use apimachinery::{ApiError, Reason, meta, schema};
 use apiserver_admission as admission;
 use apiserver_auth::UserInfo;
 use apiserver_auth::authorization::rbac::escalation;
 use apiserver_storage::{Object, Written};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use crate::allocators::Allocation;
@@ -279,6 +279,34 @@ impl Call<'_> {
                 Written::Done(object) => return Ok(Modified { object, deleted }),
                 Written::Conflict(Some(object)) => (current, fresh) = (object, true),
                 Written::Conflict(None) => return Err(self.not_found(name)),
+            }
+        }
+        Err(ApiError::modified(self.group(), self.plural(), name))
+    }
+
+    /// Changes the object, or creates it where there is none, for which the user needs the right. Somebody else may create or
+    /// delete it meanwhile: then it is the other of the two.
+    pub async fn modify_or_create<'a, F, C, N>(
+        &'a self,
+        dry_run: bool,
+        change: F,
+        create: impl Fn() -> N,
+    ) -> Result<(StatusCode, Arc<Object>), ApiError>
+    where
+        F: Fn(Arc<Object>) -> C,
+        C: Future<Output = Result<Change<'a>, ApiError>> + Send,
+        N: Future<Output = Result<Arc<Object>, ApiError>> + Send,
+    {
+        let name = &self.info.name;
+        for _ in 0..MAX_TRIES {
+            match self.modify(name, dry_run, &change).await {
+                Err(error) if error.is(Reason::NotFound) => {}
+                modified => return Ok((StatusCode::OK, modified?.object)),
+            }
+            self.server.check_right(self.user, self.info, "create")?;
+            match create().await {
+                Err(error) if error.is(Reason::AlreadyExists) => {}
+                created => return Ok((StatusCode::CREATED, created?)),
             }
         }
         Err(ApiError::modified(self.group(), self.plural(), name))

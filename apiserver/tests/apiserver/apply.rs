@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use e2e::ControlPlane;
-use e2e::http_client::{Answer, send};
+use e2e::http_client::{Answer, send, send_json};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -139,5 +139,70 @@ async fn an_object_without_the_note_gets_none() -> Result<()> {
     let path = "/api/v1/namespaces/default/configmaps/c?fieldManager=kubectl";
     let answer = write(&client, "PATCH", path, APPLY, &config_map(json!({"a": "1"}))).await?;
     assert_eq!((answer.code, &answer.json()["metadata"]["annotations"]), (201, &Value::Null), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_those_who_apply_at_once_one_creates_and_the_others_change() -> Result<()> {
+    let (_plane, client) = server().await?;
+    for round in 0..20 {
+        let apply = |manager: usize| {
+            let path = format!("/api/v1/namespaces/default/configmaps/c{round}?fieldManager=m{manager}");
+            let mut wanted = config_map(json!({format!("k{manager}"): "1"}));
+            wanted["metadata"]["name"] = format!("c{round}").into();
+            let client = &client;
+            async move { write(client, "PATCH", &path, APPLY, &wanted).await }
+        };
+        let mut codes = Vec::new();
+        for answer in futures::future::join_all((0..8).map(apply)).await {
+            codes.push(answer?.code);
+        }
+        codes.sort_unstable();
+        assert_eq!(codes, [200, 200, 200, 200, 200, 200, 200, 201]);
+        let path = format!("/api/v1/namespaces/default/configmaps/c{round}");
+        let object = send_json(&client, "GET", &path, &Value::Null).await?.json();
+        assert_eq!(object["data"].as_object().map(serde_json::Map::len), Some(8));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_change_but_not_create_creates_nothing() -> Result<()> {
+    let (plane, client) = server().await?;
+    let namespace = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps", "endpoints"],
+        "verbs": ["patch", "update"]}]);
+    let role = json!({"metadata": {"name": "changer"}, "rules": rules});
+    let binding = json!({"metadata": {"name": "changer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "changer"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "changer"}]});
+    for (resource, object) in [("roles", &role), ("rolebindings", &binding)] {
+        let answer = send_json(&client, "POST", &format!("{namespace}/{resource}"), object).await?;
+        assert_eq!(answer.code, 201, "{answer:?}");
+    }
+    let changer = plane.client_for("changer", &[]).await?;
+    let map = ("/api/v1/namespaces/default/configmaps/c", config_map(json!({"a": "1"})));
+    let endpoints = ("/api/v1/namespaces/default/endpoints/e", json!({"metadata": {"name": "e"}}));
+    let apply = format!("{}?fieldManager=m", map.0);
+    for (method, path, media_type, (place, object)) in
+        [("PATCH", apply.as_str(), APPLY, &map), ("PUT", endpoints.0, "application/json", &endpoints)]
+    {
+        let refused = write(&changer, method, path, media_type, object).await?;
+        let message = refused.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(refused.code == 403 && message.contains("\"changer\" cannot create resource"), "{refused:?}");
+        assert_eq!(send_json(&client, "GET", place, &Value::Null).await?.code, 404);
+
+        assert_eq!(write(&client, method, path, media_type, object).await?.code, 201);
+        assert_eq!(write(&changer, method, path, media_type, object).await?.code, 200);
+    }
+
+    // A version is asked for where there is something to change, and only there.
+    let lease = json!({"metadata": {"name": "l"}});
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let created = send_json(&client, "PUT", path, &lease).await?;
+    assert_eq!(created.code, 201, "{}", created.json());
+    let refused = send_json(&client, "PUT", path, &lease).await?;
+    assert_eq!(refused.causes(), [("metadata.resourceVersion".to_owned(), "FieldValueInvalid".to_owned())]);
+    assert_eq!(send_json(&client, "PUT", path, &created.json()).await?.code, 200);
     Ok(())
 }

@@ -1,13 +1,10 @@
 //! Custom resources as clients see them: several versions, OpenAPI, and a kubectl that is not ours.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::ControlPlane;
-use e2e::control_plane::binary;
 use e2e::http_client::{Answer, send, send_json};
+use e2e::{ControlPlane, Kubectl};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -146,31 +143,10 @@ async fn schemas_are_published_in_both_forms_of_openapi() -> Result<()> {
     anyhow::bail!("the document is still there")
 }
 
-struct Kubectl {
-    program: PathBuf,
-    kubeconfig: PathBuf,
-    home: PathBuf,
-}
-
-impl Kubectl {
-    fn run(&self, words: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program)
-            .args(words)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("HOME", &self.home)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{words:?}: {said}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_works_with_custom_resources_as_with_all_others() -> Result<()> {
     let plane = ControlPlane::start().await?;
     let client = plane.client().await?;
-    let foreign = std::env::var_os("CORTEN_FOREIGN_KUBECTL")
-        .context("CORTEN_FOREIGN_KUBECTL names no kubectl: run hack/test, or apt-get install kubernetes-client")?;
     let mut v1 = version("v1", true, json!({"size": {"type": "integer", "description": "How large."}}));
     v1["additionalPrinterColumns"] = json!([{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]);
     let file = plane.dir().join("definition.json");
@@ -180,10 +156,8 @@ async fn kubectl_works_with_custom_resources_as_with_all_others() -> Result<()> 
     };
     let manifest = plane.dir().join("thing.yaml");
     let (file, manifest) = (file.display().to_string(), manifest.display().to_string());
-    for (name, program) in [("foreign", foreign.into()), ("ours", binary("kubectl")?)] {
-        let home = plane.dir().join(name);
-        std::fs::create_dir_all(&home)?;
-        let kubectl = Kubectl { program, kubeconfig: plane.kubeconfig(), home };
+    let kubeconfig = || plane.kubeconfig();
+    for (name, kubectl) in [("foreign", Kubectl::foreign(kubeconfig())?), ("ours", Kubectl::ours(kubeconfig())?)] {
         kubectl.run(&["create", "-f", &file])?;
         kubectl.run(&["wait", "--for=condition=Established", "crd/things.t.example.com", "--timeout=10s"])?;
         std::fs::write(&manifest, object("1"))?;

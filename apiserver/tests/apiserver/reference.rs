@@ -50,7 +50,7 @@ const DIFFERENT: &[(&str, &[&str])] = &[
 /// How a case differs from its recording: the case, and what is different.
 type Difference = (String, String);
 
-fn recording(name: &str) -> Option<String> {
+pub(super) fn recording(name: &str) -> Option<String> {
     let Some(folder) = std::env::var_os("CORTEN_REFERENCE") else {
         println!("reference: 0 cases of {name}: CORTEN_REFERENCE is not set");
         return None;
@@ -63,11 +63,11 @@ fn lines(text: &str) -> Result<Vec<Value>> {
     Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
-fn list(text: &str) -> Result<Vec<Value>> {
+pub(super) fn list(text: &str) -> Result<Vec<Value>> {
     Ok(serde_json::from_str(text)?)
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -77,7 +77,7 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// etcd and kube-apiserver, with what a controller manager would have added that creating pods needs, and a client with the
 /// name and the rights that the recorder had.
-async fn server() -> Result<(ControlPlane, Client)> {
+pub(super) async fn server() -> Result<(ControlPlane, Client)> {
     let plane = ControlPlane::start().await?;
     let client = plane.client().await?;
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});

@@ -14,6 +14,7 @@ use e2e::{
     ControlPlane, Node,
     control_plane::{binary, client_from},
     http_client::{Answer, send, send_json},
+    kubectl::foreign_program,
     node::{ADDRESS, IMAGE, NAME, PORT, eventually, isolated},
     process::Process,
 };
@@ -111,10 +112,7 @@ impl Kind {
         if self == Kind::Ours {
             return binary("kubectl");
         }
-        let given = std::env::var_os("CORTEN_FOREIGN_KUBECTL");
-        Ok(given
-            .context("CORTEN_FOREIGN_KUBECTL names no kubectl: run hack/test, or apt-get install kubernetes-client")?
-            .into())
+        foreign_program()
     }
 }
 

@@ -9,6 +9,7 @@ use apimachinery::Schema;
 use apimachinery::codec::yaml;
 use e2e::ControlPlane;
 use e2e::control_plane::binary;
+use e2e::kubectl::foreign_program;
 use kube::Client;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -59,10 +60,8 @@ impl World {
             std::os::unix::fs::symlink(path, &called)?;
             Ok(Program { path: called, home })
         };
-        let given = std::env::var_os("CORTEN_FOREIGN_KUBECTL")
-            .context("CORTEN_FOREIGN_KUBECTL names no kubectl: run hack/test, or apt-get install kubernetes-client")?;
         let (ours, original) =
-            (program("ours", binary("kubectl")?)?, program("original", newest_beside(given.into())?)?);
+            (program("ours", binary("kubectl")?)?, program("original", newest_beside(foreign_program()?)?)?);
         let mut world = Self { ours, original: None, client, runtime: Handle::current(), plane };
         let version = world.kubectl(&original, "default")?.version()?;
         world.original = (minor(&version) >= super::OLDEST).then_some((original, version));

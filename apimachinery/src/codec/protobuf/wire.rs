@@ -9,27 +9,27 @@ const BAD_WIRE_TYPE: DecodeError = DecodeError::Protobuf("proto: illegal wireTyp
 const BAD_TEXT: DecodeError = DecodeError::Protobuf("proto: string field contains invalid UTF-8");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WireType {
+pub(crate) enum WireType {
     Varint,
     Fixed64,
     Bytes,
     Fixed32,
 }
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
+    pub(crate) fn new(body: &'a [u8]) -> Self {
         Reader { rest: body }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for (place, byte) in self.rest.iter().enumerate() {
             if place == 10 {
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's tag and form; none at the end.
-    pub(super) fn tag(&mut self) -> Result<Option<(u32, WireType)>, DecodeError> {
+    pub(crate) fn tag(&mut self) -> Result<Option<(u32, WireType)>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -69,20 +69,20 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| OVERFLOW)?;
         self.take(length)
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| BAD_TEXT)
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<[u8; 8], DecodeError> {
+    pub(crate) fn fixed64(&mut self) -> Result<[u8; 8], DecodeError> {
         self.take(8)?.try_into().map_err(|_| TRUNCATED)
     }
 
-    pub(super) fn skip(&mut self, wire: WireType) -> Result<(), DecodeError> {
+    pub(crate) fn skip(&mut self, wire: WireType) -> Result<(), DecodeError> {
         match wire {
             WireType::Varint => self.varint().map(drop),
             WireType::Fixed64 => self.take(8).map(drop),
@@ -93,20 +93,20 @@ impl<'a> Reader<'a> {
 }
 
 /// Writes from the end to the beginning: what comes last is written first.
-pub(super) struct BackWriter {
+pub(crate) struct BackWriter {
     buffer: Vec<u8>,
     /// Where the written bytes begin.
     start: usize,
 }
 
 impl BackWriter {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         let buffer = vec![0; capacity.max(64)];
         BackWriter { start: buffer.len(), buffer }
     }
 
     /// How much is written.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.start
     }
 
@@ -122,14 +122,14 @@ impl BackWriter {
         self.start = start;
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
         let start = self.start - bytes.len();
         self.buffer[start..self.start].copy_from_slice(bytes);
         self.start = start;
     }
 
-    pub(super) fn varint(&mut self, mut value: u64) {
+    pub(crate) fn varint(&mut self, mut value: u64) {
         let mut bytes = [0_u8; 10];
         let mut length = 0;
         while value >= 0x80 {
@@ -145,29 +145,29 @@ impl BackWriter {
         self.varint(u64::from(tag) << 3 | wire);
     }
 
-    pub(super) fn varint_field(&mut self, tag: u32, value: u64) {
+    pub(crate) fn varint_field(&mut self, tag: u32, value: u64) {
         self.varint(value);
         self.header(tag, 0);
     }
 
-    pub(super) fn double_field(&mut self, tag: u32, value: f64) {
+    pub(crate) fn double_field(&mut self, tag: u32, value: f64) {
         self.raw(&value.to_le_bytes());
         self.header(tag, 1);
     }
 
-    pub(super) fn bytes_field(&mut self, tag: u32, value: &[u8]) {
+    pub(crate) fn bytes_field(&mut self, tag: u32, value: &[u8]) {
         self.raw(value);
         self.varint(value.len() as u64);
         self.header(tag, 2);
     }
 
     /// Writes the header of a message whose content was written since `end` bytes were.
-    pub(super) fn close_message(&mut self, tag: u32, end: usize) {
+    pub(crate) fn close_message(&mut self, tag: u32, end: usize) {
         self.varint((self.len() - end) as u64);
         self.header(tag, 2);
     }
 
-    pub(super) fn into_vec(mut self) -> Vec<u8> {
+    pub(crate) fn into_vec(mut self) -> Vec<u8> {
         self.buffer.drain(..self.start);
         self.buffer
     }
