@@ -148,7 +148,8 @@ fn service_account(
     namespace: &CelString<'_>,
     name: &CelString<'_>,
 ) -> Result<Authorizer, ExecutionError> {
-    let refused = |what: &str| ExecutionError::function_error("serviceAccount", format!("Invalid service account {what}"));
+    let refused =
+        |what: &str| ExecutionError::function_error("serviceAccount", format!("Invalid service account {what}"));
     if !names::dns1123_label(namespace.inner()).is_empty() {
         return Err(refused("namespace"));
     }

@@ -64,10 +64,8 @@ fn key<'v>(key: &CelMapKey<'v>) -> Box<dyn Val + 'v> {
 }
 
 fn as_map<'b, 'v>(map: &'b (dyn Val + 'v)) -> Result<&'b CelMap<'v>, ExecutionError> {
-    map.downcast_ref::<CelMap<'v>>().ok_or_else(|| ExecutionError::UnexpectedType {
-        got: map.get_type().name().to_owned(),
-        want: "map".to_owned(),
-    })
+    map.downcast_ref::<CelMap<'v>>()
+        .ok_or_else(|| ExecutionError::UnexpectedType { got: map.get_type().name().to_owned(), want: "map".to_owned() })
 }
 
 fn map_pairs<'b, 'v>(all: Arguments<'b, 'v>) -> Answer<'b, 'v> {
@@ -252,12 +250,7 @@ fn transform(
     let body = tree.with_pair(&bound.key, &bound.value, body);
     let so_far = tree.name(RESULT);
     let step = add(tree, so_far, body);
-    Loop {
-        start,
-        condition: tree.truth(true),
-        step: tree.filtered(&mut bound, step),
-        result: tree.name(RESULT),
-    }
+    Loop { start, condition: tree.truth(true), step: tree.filtered(&mut bound, step), result: tree.name(RESULT) }
 }
 
 fn transform_list(tree: &mut Tree<'_, '_>, bound: Bound) -> Loop {

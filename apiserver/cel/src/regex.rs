@@ -15,7 +15,8 @@ pub(crate) fn library(env: &mut Env) -> Result<(), DeclarationError> {
 }
 
 fn compiled(pattern: &CelString<'_>) -> Result<Regex, ExecutionError> {
-    Regex::new(pattern.inner()).map_err(|error| ExecutionError::function_error("find", format!("illegal regex: {error}")))
+    Regex::new(pattern.inner())
+        .map_err(|error| ExecutionError::function_error("find", format!("illegal regex: {error}")))
 }
 
 fn find(this: &CelString<'_>, pattern: &CelString<'_>) -> Result<CelString<'static>, ExecutionError> {

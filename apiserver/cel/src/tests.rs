@@ -39,7 +39,12 @@ impl Authorize for Admin {
             Some((namespace, name)) => format!("{namespace}/{name}"),
             None => format!(
                 "{} {}/{} {}/{} {} {}",
-                check.verb, check.resource, check.subresource, check.namespace, check.name, check.field_selector,
+                check.verb,
+                check.resource,
+                check.subresource,
+                check.namespace,
+                check.name,
+                check.field_selector,
                 check.label_selector
             ),
         };
@@ -68,7 +73,10 @@ fn quantities_are_compared_and_added_exactly() {
         "isQuantity('1.3G') && isQuantity('1.3Gi') && !isQuantity('1,3G') && !isQuantity('10000K')",
         "isQuantity('Three') == false",
     ]);
-    fail(&[("quantity('x')", "quantities must match"), ("quantity('50m').asInteger()", "cannot convert value to integer")]);
+    fail(&[
+        ("quantity('x')", "quantities must match"),
+        ("quantity('50m').asInteger()", "cannot convert value to integer"),
+    ]);
 }
 
 #[test]

@@ -12,8 +12,21 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use crate::types::value_type;
 
 /// What is escaped in a path.
-const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'?').add(b'[').add(b']').add(b'\\')
-    .add(b'^').add(b'`').add(b'{').add(b'|').add(b'}').add(b'#');
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b']')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b'#');
 /// What may not stand in a host.
 const NOT_IN_HOST: [char; 8] = [' ', '"', '<', '>', '\\', '^', '{', '}'];
 
@@ -97,7 +110,9 @@ pub(crate) fn parse(text: &str) -> Result<Url, String> {
 }
 
 fn url(text: &CelString<'_>) -> Result<Url, ExecutionError> {
-    let failure = |error| ExecutionError::function_error("url", format!("URL parse error during conversion from string: {error}"));
+    let failure = |error| {
+        ExecutionError::function_error("url", format!("URL parse error during conversion from string: {error}"))
+    };
     parse(text.inner()).map_err(failure)
 }
 

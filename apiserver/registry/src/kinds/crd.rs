@@ -1,6 +1,7 @@
 //! Custom resource definitions: names, versions, and structural schemas.
 
 use apimachinery::names;
+use apiserver_cel::Expression;
 use serde_json::{Value, json};
 
 use crate::custom::{self, status};
@@ -364,7 +365,7 @@ fn rules(schema: Node<'_>) {
         let text = rule.get("rule");
         let before = text.errors_so_far();
         cel::predicate(text, &scope);
-        if let (Err(error), true) = (custom::schema::compile(text.str()), text.errors_so_far() == before) {
+        if let (Err(error), true) = (Expression::compile(text.str()), text.errors_so_far() == before) {
             text.invalid(format!("compilation failed: {error}"));
         }
         let (message, computed) = (rule.get("message"), rule.get("messageExpression"));

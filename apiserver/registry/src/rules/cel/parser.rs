@@ -46,7 +46,8 @@ const FUNCTIONS: [(&str, Type); 25] = [
     ("contains", Type::Bool),
 ];
 /// Names of libraries, whose functions are called as members.
-const LIBRARIES: [&str; 8] = ["cel", "math", "strings", "sets", "base64", "optional", "format", "ip"];
+const LIBRARIES: [&str; 10] =
+    ["cel", "math", "strings", "sets", "base64", "optional", "format", "ip", "lists", "jsonpatch"];
 /// Members that give a truth, whatever they are called on.
 const TRUTHS: [&str; 12] = [
     "all",
