@@ -5,6 +5,7 @@
 //! resources, match conditions and admission policies all use it.
 
 mod authorizer;
+pub mod check;
 mod comprehensions;
 mod expression;
 mod format;
@@ -15,6 +16,7 @@ mod quantity;
 mod regex;
 mod semver;
 mod sets;
+mod signatures;
 mod types;
 mod url;
 mod value;

@@ -263,3 +263,42 @@ fn nested_loops_cost_more() {
     assert_eq!(cost("a.all(x, b.all(y, x > y))"), 10_000);
     assert_eq!(cost("a.all(i, x, x > i)"), 100);
 }
+
+#[test]
+fn types_are_told_where_they_can_be() {
+    use apimachinery::schema::Schema;
+
+    use crate::check::{Scope, Ty, check};
+
+    let deployment = Schema::builtin().resource("apps", "v1", "deployments").expect("a resource").ty.clone();
+    let scope = Scope::of(&["oldObject", "params"]).with("object", Ty::Object(deployment));
+    for (text, name) in [
+        ("object.spec.replicas > 1", "bool"),
+        ("object.spec.replicas", "int"),
+        ("object.metadata.labels['a']", "string"),
+        ("object.spec.template.spec.containers.all(c, c.image.startsWith('a'))", "bool"),
+        ("object.spec.template.spec.containers.map(c, c.name)", "list"),
+        ("oldObject.anything.at.all", "dyn"),
+        ("object.metadata.labels.transformList(k, v, k + v)", "list"),
+        ("has(object.spec.replicas) && quantity('1').isLessThan(quantity('2'))", "bool"),
+        ("params.x + 1 == 2 ? 'a' : 'b'", "string"),
+        ("sets.contains([1], [2]) || ip('1.2.3.4') in params.list || isURL(params.url)", "bool"),
+        ("object.?spec.?replicas.orValue(1) == 1", "bool"),
+    ] {
+        let ty = check(text, &scope).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(ty.name(), name, "{text}");
+    }
+    for (text, says) in [
+        ("object.spec.replicas > '1'", "found no matching overload for '_>_' applied to '(int, string)'"),
+        ("'got ' + object.spec.replicas", "found no matching overload for '_+_' applied to '(string, int)'"),
+        ("object.spec.foo", "undefined field 'foo'"),
+        ("object.spec.replicas.all(x, true)", "cannot be range of a comprehension"),
+        ("nonsense(1)", "undeclared reference to 'nonsense'"),
+        ("other.x", "undeclared reference to 'other' (in container '')"),
+        ("quantity(1)", "found no matching overload for 'quantity' applied to '(int)'"),
+        ("object.metadata.name.isSorted()", "found no matching overload for 'isSorted' applied to 'string.()'"),
+    ] {
+        let error = check(text, &scope).expect_err(text);
+        assert!(error.starts_with("ERROR: <input>:1:") && error.contains(says), "{text}: {error}");
+    }
+}

@@ -216,7 +216,7 @@ const RESERVED: [&str; 18] = [
 ];
 
 /// The name that expressions have for a property.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     if RESERVED.contains(&name) {
         return format!("__{name}__");
     }
