@@ -88,7 +88,8 @@ fn scope(spec: &Value, resource: &Resource) -> Scope {
 
 /// What is wrong with an expression, by each type with which it is.
 fn warning(expression: &str, scopes: &[(String, Scope)]) -> Option<String> {
-    let wrong = |(kind, scope): &(String, Scope)| check(expression, scope).err().map(|error| format!("{kind}: {error}"));
+    let wrong =
+        |(kind, scope): &(String, Scope)| check(expression, scope).err().map(|error| format!("{kind}: {error}"));
     let found: Vec<String> = scopes.iter().filter_map(wrong).collect();
     (!found.is_empty()).then(|| found.join("\n"))
 }

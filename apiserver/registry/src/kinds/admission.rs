@@ -330,6 +330,7 @@ fn mutations(spec: Node<'_>) {
         list.required("mutations must contain at least one item");
     }
     spec.get("reinvocationPolicy").need_one_of(&["IfNeeded", "Never"]);
+    let scope = full_scope(spec);
     for mutation in list.items() {
         let kind = mutation.get("patchType");
         kind.need_one_of(&["ApplyConfiguration", "JSONPatch"]);
@@ -339,7 +340,7 @@ fn mutations(spec: Node<'_>) {
             _ => continue,
         };
         if mutation.get(field).is_set() {
-            mutation.get(field).get("expression").need();
+            cel::mutation(mutation.get(field).get("expression"), &scope);
         } else {
             mutation.get(field).required(&format!("must be specified when patchType is {}", kind.str()));
         }

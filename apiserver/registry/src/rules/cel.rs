@@ -2,6 +2,7 @@
 //!
 //! Nothing is evaluated here. What depends on values is `dyn`, which every use accepts, as in Kubernetes.
 
+use apiserver_cel::Expression;
 use apiserver_cel::check::{DYN, Scope, Ty, check};
 use serde_json::Value;
 
@@ -83,6 +84,14 @@ pub fn text(node: Node<'_>, scope: &Scope) {
 pub fn text_or_null(node: Node<'_>, scope: &Scope) {
     let wanted = || "must evaluate to one of [string null_type]".to_owned();
     held(node, |text| of_types(text, scope, &["string", "null"]).map_err(|other| other.unwrap_or_else(wanted)));
+}
+
+/// An expression of a mutation, which must be there: objects and patches are where their names say.
+pub fn mutation(node: Node<'_>, scope: &Scope) {
+    held(node, |text| {
+        check(text, scope)?;
+        Expression::compile_mutation(text).map(drop).map_err(|error| error.to_string())
+    });
 }
 
 fn held(node: Node<'_>, rule: impl Fn(&str) -> Result<(), String>) {

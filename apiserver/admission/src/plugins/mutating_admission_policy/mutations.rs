@@ -1,6 +1,7 @@
 //! The mutations of a policy, evaluated and applied.
 
 use apimachinery::codec::{self, FieldValidation};
+use apimachinery::schema::{Schema, Type};
 use apimachinery::{managed_fields, meta, patch};
 use apiserver_cel::to_json;
 use serde_json::Value;
@@ -48,7 +49,7 @@ impl Mutation {
 
     /// The object with what the expression gave.
     fn applied(&self, request: Request<'_>, object: &Value, made: Value) -> Result<Value, String> {
-        let ty = &request.attributes.resource.ty;
+        let ty = type_of(request, object);
         let changed = match self {
             Mutation::Apply(_) => applied(ty, object, made)?,
             Mutation::Patch(_) => {
@@ -60,7 +61,15 @@ impl Mutation {
     }
 }
 
-fn applied(ty: &apimachinery::schema::Type, object: &Value, mut made: Value) -> Result<Value, String> {
+/// The type of the object, which through a subresource may be another one than the resource's.
+fn type_of<'a>(request: Request<'a>, object: &Value) -> &'a Type {
+    let kind = text(object, "/kind");
+    let own = &request.attributes.resource;
+    let builtin = if kind == own.kind { None } else { Schema::builtin().type_for_kind(meta::api_version(object), kind) };
+    builtin.unwrap_or(&own.ty)
+}
+
+fn applied(ty: &Type, object: &Value, mut made: Value) -> Result<Value, String> {
     if !made.is_object() {
         return Err("unsupported return type from ApplyConfiguration expression".to_owned());
     }
