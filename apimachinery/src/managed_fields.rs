@@ -64,6 +64,8 @@ pub enum ApplyError {
     /// A configuration that cannot be merged: items without their keys, items that stand twice.
     #[error("failed to create typed patch object: {0}")]
     Invalid(String),
+    #[error("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {0}")]
+    Atomic(String),
     #[error("metadata.managedFields must be nil")]
     HasManagedFields,
     #[error("Incorrect version specified in apply patch. Specified patch version: {given}, expected: {expected}")]
@@ -166,6 +168,20 @@ pub fn apply(
         last_applied::renew(&mut merged, applied);
     }
     Ok(closed(merged, managers))
+}
+
+/// Lays a configuration over an object as an apply does, without a word on who manages what: what policies that mutate do.
+///
+/// # Errors
+/// Configurations that cannot be merged, and those that would replace what merges only as a whole.
+pub fn merge(ty: &Type, live: &Value, applied: &Value) -> Result<Value, ApplyError> {
+    let shape = Shape::Object(ty);
+    walk::check(shape, applied, "").map_err(ApplyError::Invalid)?;
+    let atomics = walk::atomics(shape, applied, "");
+    if !atomics.is_empty() {
+        return Err(ApplyError::Atomic(atomics.join(", ")));
+    }
+    Ok(walk::merge(shape, Some(live), Some(applied)).unwrap_or(Value::Null))
 }
 
 /// Notes who changed what between two states of an object, both in the version of the writer. `live` is null where the object is

@@ -62,6 +62,12 @@ pub const CONTROLLERS: &[Descriptor] = &[
     controller!("certificatesigningrequest-cleaner-controller", "csrcleaner", true, certificates::cleaner::start),
     controller!("garbage-collector-controller", "garbagecollector", true, garbage_collector::start),
     controller!("clusterrole-aggregation-controller", "clusterrole-aggregation", true, clusterrole_aggregation::start),
+    controller!(
+        "validatingadmissionpolicy-status-controller",
+        "validatingadmissionpolicy-status",
+        true,
+        policy_status::start
+    ),
     controller!("service-cidr-controller", "service-cidr-controller", true, service_cidr::start),
     controller!("bootstrap-signer-controller", "bootstrapsigner", false, bootstrap::signer::start),
     controller!("token-cleaner-controller", "tokencleaner", false, bootstrap::token_cleaner::start),
@@ -79,7 +85,6 @@ const NOT_YET: &[&str] = &[
     "pvc-protection",
     "resource-claim-controller",
     "storage-version-migrator-controller",
-    "validatingadmissionpolicy-status-controller",
     "cloud-node-lifecycle",
     "node-route",
     "service",

@@ -35,6 +35,7 @@ pub mod job;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod podgc;
+pub mod policy_status;
 pub mod replicaset;
 pub mod replicationcontroller;
 pub mod resourcequota;

@@ -90,6 +90,23 @@ pub(super) fn check(shape: Shape<'_>, value: &Value, path: &str) -> Result<(), S
     }
 }
 
+/// The lists, maps and structs in a value that merge only as a whole.
+pub(super) fn atomics(shape: Shape<'_>, value: &Value, path: &str) -> Vec<String> {
+    let atom = shape.atom(Some(value));
+    match (atom, value) {
+        (Atom::Leaf, Value::Object(_) | Value::Array(_)) => vec![path.to_owned()],
+        (Atom::Struct(_) | Atom::Map(_), Value::Object(map)) => {
+            let below = |(key, value): (&String, &Value)| atomics(atom.entry(key).0, value, &format!("{path}.{key}"));
+            map.iter().flat_map(below).collect()
+        }
+        (Atom::Keyed(..) | Atom::Set(_), Value::Array(items)) => {
+            let below = |(i, item): (usize, &Value)| atomics(atom.item(), item, &format!("{path}[{i}]"));
+            items.iter().enumerate().flat_map(below).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// How two values differ.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {

@@ -19,6 +19,7 @@ use crate::plugins::event_rate_limit::{self, EventRateLimit};
 use crate::plugins::extended_resource_toleration::ExtendedResourceToleration;
 use crate::plugins::limit_pod_hard_anti_affinity_topology::LimitPodHardAntiAffinityTopology;
 use crate::plugins::limit_ranger::LimitRanger;
+use crate::plugins::mutating_admission_policy::MutatingAdmissionPolicy;
 use crate::plugins::namespace_exists::{NamespaceAutoProvision, NamespaceExists};
 use crate::plugins::namespace_lifecycle::NamespaceLifecycle;
 use crate::plugins::node_restriction::NodeRestriction;
@@ -34,6 +35,7 @@ use crate::plugins::runtime_class::RuntimeClass;
 use crate::plugins::service_account::ServiceAccount;
 use crate::plugins::storage_object_in_use_protection::StorageObjectInUseProtection;
 use crate::plugins::taint_nodes_by_condition::TaintNodesByCondition;
+use crate::plugins::validating_admission_policy::ValidatingAdmissionPolicy;
 
 /// How a plugin stands when no flag names it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,9 +88,9 @@ pub(crate) const ORDER: [(&str, Standing); 41] = [
     ("NodeDeclaredFeatureValidator", Missing),
     ("JobValidation", Missing),
     ("PodResizeValidator", Missing),
-    ("MutatingAdmissionPolicy", Missing),
+    ("MutatingAdmissionPolicy", On),
     ("MutatingAdmissionWebhook", Missing),
-    ("ValidatingAdmissionPolicy", Missing),
+    ("ValidatingAdmissionPolicy", On),
     ("ValidatingAdmissionWebhook", Missing),
     ("ResourceQuota", On),
     ("AlwaysDeny", Off),
@@ -134,6 +136,8 @@ pub(crate) fn make(
         "CertificateSubjectRestriction" => Arc::new(CertificateSubjectRestriction),
         "DefaultIngressClass" => Arc::new(DefaultIngressClass::default()),
         "PodTopologyLabels" => Arc::new(PodTopologyLabels::new(reader())),
+        "MutatingAdmissionPolicy" => Arc::new(MutatingAdmissionPolicy::new(reader(), authorizer())),
+        "ValidatingAdmissionPolicy" => Arc::new(ValidatingAdmissionPolicy::new(reader(), authorizer())),
         "AlwaysAdmit" => Arc::new(AlwaysAdmit),
         "NamespaceAutoProvision" => {
             Arc::new(NamespaceAutoProvision::new(reader(), Arc::clone(&context.writer), context.clock.clone()))

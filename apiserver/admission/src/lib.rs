@@ -5,13 +5,16 @@
 pub mod attributes;
 mod catalog;
 pub mod chain;
+pub mod conditions;
 pub mod configuration;
+pub mod matching;
 pub mod options;
 pub mod plugin;
 pub mod plugins;
 
 mod namespaced;
 mod object;
+mod policies;
 #[cfg(test)]
 mod testing;
 pub mod writer;

@@ -3,6 +3,11 @@
 //! Built-in resources stand below their plural name, a few below an older one; everything that is served by an extension
 //! mechanism (CustomResourceDefinitions and their objects, APIServices) stands below its group.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use apimachinery::schema::Schema;
+
 /// The default of `--etcd-prefix`.
 pub const ROOT: &str = "/registry/";
 
@@ -35,6 +40,16 @@ pub fn builtin_prefix(group: &str, resource: &str) -> String {
 /// The prefix of all keys of a custom resource, with a slash at the end.
 pub fn custom_prefix(group: &str, resource: &str) -> String {
     format!("{ROOT}{group}/{resource}/")
+}
+
+/// The groups of built-in resources.
+static BUILTIN_GROUPS: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| Schema::builtin().resources().iter().map(|resource| resource.group.as_str()).collect());
+
+/// The prefix of all keys of a resource, built in or custom, with a slash at the end.
+pub fn prefix(group: &str, resource: &str) -> String {
+    let builtin = BUILTIN_GROUPS.contains(group);
+    if builtin { builtin_prefix(group, resource) } else { custom_prefix(group, resource) }
 }
 
 /// The parts of a key.
@@ -105,6 +120,8 @@ mod tests {
         assert_eq!(builtin_prefix("apps", "deployments"), "/registry/deployments/");
         assert_eq!(builtin_prefix("", "nodes"), "/registry/minions/");
         assert_eq!(builtin_prefix("", "services"), "/registry/services/specs/");
+        assert_eq!(prefix("apps", "deployments"), "/registry/deployments/");
+        assert_eq!(prefix("snapshot.storage.k8s.io", "volumes"), "/registry/snapshot.storage.k8s.io/volumes/");
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Store {
 }
 
 fn key_of(resource: GroupResource<'_>, namespace: &str, name: &str) -> String {
-    let prefix = keys::builtin_prefix(resource.group, resource.resource);
+    let prefix = keys::prefix(resource.group, resource.resource);
     if namespace.is_empty() { format!("{prefix}{name}") } else { format!("{prefix}{namespace}/{name}") }
 }
 
@@ -228,7 +228,7 @@ impl Reader for Store {
     }
 
     fn list(&self, resource: GroupResource<'_>, namespace: Option<&str>) -> Vec<Arc<Value>> {
-        let mut prefix = keys::builtin_prefix(resource.group, resource.resource);
+        let mut prefix = keys::prefix(resource.group, resource.resource);
         if let Some(namespace) = namespace {
             prefix.push_str(namespace);
             prefix.push('/');

@@ -6,6 +6,7 @@ mod bad_input;
 mod custom_resource_clients;
 mod custom_resources;
 mod old_kubectl;
+mod policies;
 mod reference;
 mod services;
 mod warnings;

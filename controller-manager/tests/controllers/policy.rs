@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use e2e::ControlPlane;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Node, Pod, ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
@@ -59,6 +60,30 @@ async fn a_budget_lets_as_many_pods_be_evicted_as_it_says() -> Result<()> {
     until("one may go again", budgets, "web", allows(3, 1)).await?;
     api.evict(&pods[1].name_any(), &EvictParams::default()).await?;
     until("it is evicted", api, &pods[1].name_any(), |found| found.is_none()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_says_which_of_its_expressions_do_not_fit() -> Result<()> {
+    let plane = control_plane(&[]).await?;
+    let client = plane.client().await?;
+    let rule =
+        json!({ "apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"] });
+    let validation = json!({ "expression": "object.spec.replicas > '1'" });
+    let spec = json!({ "matchConstraints": { "resourceRules": [rule] }, "validations": [validation] });
+    let api: Api<ValidatingAdmissionPolicy> = Api::all(client);
+    let policy = serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": spec }))?;
+    api.create(&PostParams::default(), &policy).await?;
+    let is_checked = |found: Option<&ValidatingAdmissionPolicy>| {
+        let status = found.and_then(|found| found.status.clone()).unwrap_or_default();
+        status.observed_generation == Some(1) && status.type_checking.is_some()
+    };
+    let policy = until("its types are checked", api, "p", is_checked).await?.context("the policy")?;
+    let checking = policy.status.and_then(|status| status.type_checking).context("the check")?;
+    let warnings = checking.expression_warnings.unwrap_or_default();
+    let said: Vec<&str> = warnings.iter().map(|warning| warning.field_ref.as_str()).collect();
+    assert_eq!(said, ["spec.validations[0].expression"]);
+    assert!(warnings[0].warning.contains("found no matching overload for '_>_' applied to '(int, string)'"));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::steps;
 use rules::Rule;
 
-pub use rules::compile;
+pub(crate) use rules::escaped;
 pub use validate::Ratchet;
 
 /// How a list holds each item once.

@@ -1,6 +1,7 @@
 //! Webhook configurations, admission policies and their bindings.
 
 use apimachinery::names;
+use apiserver_cel::check::Scope;
 use serde_json::{Value, json};
 
 use crate::defaults::{at, each, object, set};
@@ -116,7 +117,7 @@ fn webhook(webhook: Node<'_>) {
     labels::selector(webhook.get("objectSelector"));
     webhook.get("reinvocationPolicy").one_of_if_set(&["IfNeeded", "Never"]);
     webhook::client_config(webhook.get("clientConfig"));
-    match_conditions(webhook.get("matchConditions"), &cel::Scope::admission(false));
+    match_conditions(webhook.get("matchConditions"), &cel::admission(false));
 }
 
 /// A domain of at least three labels.
@@ -132,7 +133,7 @@ fn qualified_domain(name: Node<'_>) {
     }
 }
 
-fn match_conditions(list: Node<'_>, scope: &cel::Scope) {
+fn match_conditions(list: Node<'_>, scope: &Scope) {
     const CONDITIONS_MAX: usize = 64;
     list.at_most(CONDITIONS_MAX);
     let mut seen: Vec<&str> = Vec::new();
@@ -190,8 +191,8 @@ fn policy_common(spec: Node<'_>) {
 }
 
 /// The names that the expressions of a policy may use, but for its variables.
-fn scope(spec: Node<'_>) -> cel::Scope {
-    cel::Scope::admission(spec.get("paramKind").is_set())
+fn scope(spec: Node<'_>) -> Scope {
+    cel::admission(spec.get("paramKind").is_set())
 }
 
 fn param_kind(kind: Node<'_>) {
@@ -252,16 +253,16 @@ fn variables(spec: Node<'_>) {
         } else if !cel::is_identifier(name.str()) {
             name.invalid("name is not a valid CEL identifier");
         }
-        cel::expression(expression, &scope(spec).with_variables(&seen));
+        cel::expression(expression, &cel::with_variables(scope(spec), &seen));
         seen.push(name.str());
     }
 }
 
 /// With the variables that can be used: those with a name and an expression.
-fn full_scope(spec: Node<'_>) -> cel::Scope {
+fn full_scope(spec: Node<'_>) -> Scope {
     let usable = spec.get("variables").items().filter(|v| !v.get("expression").str().trim().is_empty());
     let names: Vec<&str> = usable.map(|v| v.get("name").str()).collect();
-    scope(spec).with_variables(&names)
+    cel::with_variables(scope(spec), &names)
 }
 
 fn validations(root: Node<'_>, spec: Node<'_>) {
@@ -288,7 +289,7 @@ fn validations(root: Node<'_>, spec: Node<'_>) {
     }
 }
 
-fn validation(validation: Node<'_>, scope: &cel::Scope) {
+fn validation(validation: Node<'_>, scope: &Scope) {
     cel::predicate(validation.get("expression"), scope);
     let (message, computed) = (validation.get("message"), validation.get("messageExpression"));
     if !computed.is_empty() {
@@ -306,7 +307,7 @@ fn validation(validation: Node<'_>, scope: &cel::Scope) {
     validation.get("reason").one_of_if_set(&["Forbidden", "Invalid", "RequestEntityTooLarge"]);
 }
 
-fn audit_annotation(annotation: Node<'_>, policy: &str, scope: &cel::Scope) {
+fn audit_annotation(annotation: Node<'_>, policy: &str, scope: &Scope) {
     const EXPRESSION_MAX: usize = 5 * 1024;
     let (key, value) = (annotation.get("key"), annotation.get("valueExpression"));
     if policy.is_empty() {
@@ -329,6 +330,7 @@ fn mutations(spec: Node<'_>) {
         list.required("mutations must contain at least one item");
     }
     spec.get("reinvocationPolicy").need_one_of(&["IfNeeded", "Never"]);
+    let scope = full_scope(spec);
     for mutation in list.items() {
         let kind = mutation.get("patchType");
         kind.need_one_of(&["ApplyConfiguration", "JSONPatch"]);
@@ -338,7 +340,7 @@ fn mutations(spec: Node<'_>) {
             _ => continue,
         };
         if mutation.get(field).is_set() {
-            mutation.get(field).get("expression").need();
+            cel::mutation(mutation.get(field).get("expression"), &scope);
         } else {
             mutation.get(field).required(&format!("must be specified when patchType is {}", kind.str()));
         }

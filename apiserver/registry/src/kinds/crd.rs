@@ -1,6 +1,7 @@
 //! Custom resource definitions: names, versions, and structural schemas.
 
 use apimachinery::names;
+use apiserver_cel::check::{Scope, Ty};
 use serde_json::{Value, json};
 
 use crate::custom::{self, status};
@@ -349,24 +350,11 @@ fn list_and_map_types(schema: Node<'_>) {
 
 /// `x-kubernetes-validations`, whose `self` has the fields of the schema.
 fn rules(schema: Node<'_>) {
-    let properties = schema.get("properties");
-    let typed = schema.get("type").str() == "object" && !schema.get("x-kubernetes-preserve-unknown-fields").bool();
-    let map = schema.get("additionalProperties").is_set();
-    let mut scope = cel::Scope::of(&["self", "oldSelf"]);
-    if typed && !map {
-        let mut fields: Vec<&str> = properties.entries().map(|(name, _)| name).collect();
-        if schema.get("x-kubernetes-embedded-resource").bool() || is_root(schema) {
-            fields.extend(["apiVersion", "kind", "metadata"]);
-        }
-        scope = cel::Scope::of(&[]).with_fields("self", &fields).with_fields("oldSelf", &fields);
-    }
+    let ty = || cel::type_of_schema(schema.value, is_root(schema));
     for rule in schema.get("x-kubernetes-validations").items() {
-        let text = rule.get("rule");
-        let before = text.errors_so_far();
-        cel::predicate(text, &scope);
-        if let (Err(error), true) = (custom::schema::compile(text.str()), text.errors_so_far() == before) {
-            text.invalid(format!("compilation failed: {error}"));
-        }
+        let old = if rule.get("optionalOldSelf").bool() { Ty::Named("optional") } else { ty() };
+        let scope = Scope::default().with("self", ty()).with("oldSelf", old);
+        cel::predicate(rule.get("rule"), &scope);
         let (message, computed) = (rule.get("message"), rule.get("messageExpression"));
         if message.is_set() && message.str().contains('\n') {
             message.invalid("message must not contain line breaks");

@@ -99,7 +99,7 @@ fn default_request(request: &mut Value) {
 
 fn selectors(list: Node<'_>) {
     list.at_most(32);
-    let scope = cel::Scope::of(&["device"]);
+    let scope = apiserver_cel::check::Scope::of(&["device"]);
     for selector in list.items() {
         let expression = selector.get("cel");
         if !expression.is_set() {

@@ -1,88 +1,65 @@
 //! Whether a CEL expression can be compiled: its syntax, the names it uses, and its type where that can be told.
 //!
-//! Nothing is evaluated here. What depends on values is `Dyn`, which every use accepts, as in Kubernetes.
+//! Nothing is evaluated here. What depends on values is `dyn`, which every use accepts, as in Kubernetes.
 
-mod lexer;
-mod parser;
+use apiserver_cel::Expression;
+use apiserver_cel::check::{DYN, Scope, Ty, check};
+use serde_json::Value;
 
+use crate::custom::schema::escaped;
 use crate::node::Node;
 
-/// What is known of an expression's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    Bool,
-    Int,
-    Uint,
-    Double,
-    String,
-    Bytes,
-    Null,
-    List,
-    Map,
-    /// Known only when it is evaluated.
-    Dyn,
+/// The variables of admission policies and match conditions, with parameters or without.
+pub fn admission(params: bool) -> Scope {
+    let scope = Scope::of(&["object", "oldObject", "request", "namespaceObject"])
+        .with("authorizer", Ty::Named("authorizer"))
+        .with("authorizer.requestResource", Ty::Named("resourcecheck"));
+    if params { scope.with("params", DYN) } else { scope }
 }
 
-/// The names an expression may use.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    names: Vec<String>,
-    /// Names whose fields are known, with the fields.
-    closed: Vec<(String, Vec<String>)>,
+/// With a `variables` that has these fields.
+pub fn with_variables(scope: Scope, fields: &[&str]) -> Scope {
+    scope.with("variables", Ty::Fields(fields.iter().map(|field| ((*field).to_owned(), DYN)).collect()))
 }
 
-impl Scope {
-    /// Of admission policies and match conditions, with parameters or without.
-    pub fn admission(params: bool) -> Self {
-        let scope = Self::of(&["object", "oldObject", "request", "params", "namespaceObject", "authorizer"]);
-        if params { scope } else { scope.without("params") }
+/// What expressions see of a value of a structural schema.
+pub fn type_of_schema(schema: &Value, root: bool) -> Ty {
+    let flag = |name: &str| schema[name] == true;
+    let below = |schema: &Value| Box::new(type_of_schema(schema, false));
+    match schema["type"].as_str() {
+        _ if flag("x-kubernetes-int-or-string") => DYN,
+        Some("boolean") => Ty::Named("bool"),
+        Some("integer") => Ty::Named("int"),
+        Some("number") => Ty::Named("double"),
+        Some("string") => match schema["format"].as_str() {
+            None => Ty::Named("string"),
+            Some(_) => DYN,
+        },
+        Some("array") => Ty::List(below(&schema["items"])),
+        Some("object") if flag("x-kubernetes-preserve-unknown-fields") => DYN,
+        Some("object") if schema["additionalProperties"].is_object() => Ty::Map(below(&schema["additionalProperties"])),
+        Some("object") => {
+            let mut fields: Vec<(String, Ty)> = Vec::new();
+            if root || flag("x-kubernetes-embedded-resource") {
+                fields.extend(["apiVersion", "kind", "metadata"].map(|name| (name.to_owned(), DYN)));
+            }
+            let properties = schema["properties"].as_object().into_iter().flatten();
+            fields.extend(properties.map(|(name, schema)| (escaped(name), type_of_schema(schema, false))));
+            Ty::Fields(fields)
+        }
+        _ => DYN,
     }
-
-    /// All names but one.
-    #[must_use]
-    pub fn without(mut self, name: &str) -> Self {
-        self.names.retain(|known| known != name);
-        self
-    }
-
-    /// Just these names.
-    pub fn of(names: &[&str]) -> Self {
-        Scope { names: names.iter().map(|n| (*n).to_owned()).collect(), closed: Vec::new() }
-    }
-
-    /// With a `variables` that has these fields.
-    #[must_use]
-    pub fn with_variables(self, fields: &[&str]) -> Self {
-        self.with_fields("variables", fields)
-    }
-
-    /// With a name that has these fields and no others.
-    #[must_use]
-    pub fn with_fields(mut self, name: &str, fields: &[&str]) -> Self {
-        self.closed.push((name.to_owned(), fields.iter().map(|f| (*f).to_owned()).collect()));
-        self
-    }
-
-    fn fields(&self, name: &str) -> Option<&[String]> {
-        self.closed.iter().find(|(n, _)| n == name).map(|(_, fields)| fields.as_slice())
-    }
-
-    fn knows(&self, name: &str) -> bool {
-        self.names.iter().any(|n| n == name) || self.fields(name).is_some()
-    }
-}
-
-/// The type of an expression, or why it cannot be compiled.
-pub fn type_of(text: &str, scope: &Scope) -> Result<Type, String> {
-    parser::check(text, scope)
 }
 
 /// Whether an expression is a condition.
 pub fn check_predicate(text: &str, scope: &Scope) -> Result<(), String> {
-    match type_of(text, scope)? {
-        Type::Bool | Type::Dyn => Ok(()),
-        _ => Err("must evaluate to bool".to_owned()),
-    }
+    of_types(text, scope, &["bool"]).map_err(|other| other.unwrap_or_else(|| "must evaluate to bool".to_owned()))
+}
+
+/// Whether an expression has one of the types; no message where it has another.
+fn of_types(text: &str, scope: &Scope, types: &[&str]) -> Result<(), Option<String>> {
+    let name = check(text, scope).map_err(Some)?.name();
+    if name == "dyn" || types.contains(&name) { Ok(()) } else { Err(None) }
 }
 
 /// A condition, which must be there.
@@ -92,22 +69,28 @@ pub fn predicate(node: Node<'_>, scope: &Scope) {
 
 /// Any expression, which must be there.
 pub fn expression(node: Node<'_>, scope: &Scope) {
-    held(node, |text| type_of(text, scope).map(drop));
+    held(node, |text| check(text, scope).map(drop));
 }
 
 /// An expression that gives text, which must be there.
 pub fn text(node: Node<'_>, scope: &Scope) {
-    held(node, |text| match type_of(text, scope)? {
-        Type::String | Type::Dyn => Ok(()),
-        _ => Err("must evaluate to string".to_owned()),
+    held(node, |text| {
+        of_types(text, scope, &["string"])
+            .map_err(|other| other.unwrap_or_else(|| "must evaluate to string".to_owned()))
     });
 }
 
 /// An expression that gives text or nothing, which must be there.
 pub fn text_or_null(node: Node<'_>, scope: &Scope) {
-    held(node, |text| match type_of(text, scope)? {
-        Type::String | Type::Null | Type::Dyn => Ok(()),
-        _ => Err("must evaluate to one of [string null_type]".to_owned()),
+    let wanted = || "must evaluate to one of [string null_type]".to_owned();
+    held(node, |text| of_types(text, scope, &["string", "null"]).map_err(|other| other.unwrap_or_else(wanted)));
+}
+
+/// An expression of a mutation, which must be there: objects and patches are where their names say.
+pub fn mutation(node: Node<'_>, scope: &Scope) {
+    held(node, |text| {
+        check(text, scope)?;
+        Expression::compile_mutation(text).map(drop).map_err(|error| error.to_string())
     });
 }
 
@@ -154,11 +137,11 @@ const RESERVED: [&str; 21] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{Scope, check_predicate};
+    use super::{admission, check_predicate, with_variables};
 
     #[test]
     fn conditions_compile_as_in_kubernetes() {
-        let scope = Scope::admission(true).with_variables(&["r"]);
+        let scope = with_variables(admission(true), &["r"]);
         for good in [
             "true",
             "object.spec.replicas <= 5 && !has(object.metadata.labels)",

@@ -3,13 +3,14 @@
 //! Kubernetes documentation, "Validation rules"; KEP-2876, KEP-4008 (ratcheting).
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use apimachinery::field::{Error, ErrorKind, ErrorList, Path};
 use apimachinery::time::Moment;
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use apiserver_cel::{CompileError, Expression, libraries};
+use cel::common::types::{CelBool, CelString};
 use cel::objects::{Key, Map, OptionalValue};
-use cel::{Context, Env, Program, Value as Cel, extensions};
+use cel::{Context, Value as Cel};
 use serde_json::Value;
 
 use super::validate::{At, Ratchet, Step};
@@ -20,26 +21,11 @@ const BUDGET: u64 = 10_000_000;
 /// How much one evaluation of one rule may cost.
 const CALL_LIMIT: u64 = 1_000_000;
 
-/// What expressions can name: the standard library, and its extensions of strings, lists and numbers.
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut env = Env::stdlib();
-    for extension in [extensions::strings, extensions::lists, extensions::math] {
-        env.add_extension(extension).expect("the extensions do not declare the same twice, which the tests see");
-    }
-    Arc::new(env)
-});
-
-/// An expression, ready to be evaluated, and how deep its loops are nested.
-pub struct Expression {
-    program: Program,
-    loops: u32,
-}
-
 /// A rule of a schema.
 pub(super) struct Rule {
     text: String,
     /// Or why it cannot be used.
-    expression: Result<Expression, String>,
+    expression: Result<Expression, CompileError>,
     message: String,
     computed: Option<Expression>,
     reason: ErrorKind,
@@ -48,40 +34,6 @@ pub(super) struct Rule {
     transition: bool,
     /// Whether such a rule is asked of new values too.
     optional_old: bool,
-}
-
-/// Reads an expression.
-///
-/// # Errors
-/// What is not CEL.
-pub fn compile(text: &str) -> Result<Expression, String> {
-    let program = ENV.compile(text).map_err(|errors| errors.to_string())?;
-    let loops = loops(program.expression());
-    Ok(Expression { program, loops })
-}
-
-/// How deep loops are nested in each other.
-fn loops(expression: &IdedExpr) -> u32 {
-    let deepest = |all: &mut dyn Iterator<Item = &IdedExpr>| all.map(loops).max().unwrap_or(0);
-    match &expression.expr {
-        Expr::Call(call) => deepest(&mut call.target.as_deref().into_iter().chain(&call.args)),
-        Expr::Comprehension(it) => {
-            let inside = deepest(&mut [&it.loop_cond, &it.loop_step].into_iter());
-            deepest(&mut [&it.iter_range, &it.accu_init, &it.result].into_iter()).max(inside + 1)
-        }
-        Expr::List(list) => deepest(&mut list.elements.iter()),
-        Expr::Select(select) => loops(&select.operand),
-        Expr::Map(map) => map.entries.iter().map(|entry| entry_loops(&entry.expr)).max().unwrap_or(0),
-        Expr::Struct(it) => it.entries.iter().map(|entry| entry_loops(&entry.expr)).max().unwrap_or(0),
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => 0,
-    }
-}
-
-fn entry_loops(entry: &EntryExpr) -> u32 {
-    match entry {
-        EntryExpr::StructField(field) => loops(&field.value),
-        EntryExpr::MapEntry(entry) => loops(&entry.key).max(loops(&entry.value)),
-    }
 }
 
 fn reason(rule: &Value) -> ErrorKind {
@@ -97,14 +49,14 @@ impl Rule {
     /// A rule from its JSON form.
     pub(super) fn of(rule: &Value) -> Self {
         let text = rule["rule"].as_str().unwrap_or_default().to_owned();
-        let expression = compile(&text);
+        let expression = Expression::compile(&text);
         let computed = rule["messageExpression"].as_str().filter(|text| !text.is_empty());
         Rule {
-            transition: expression.as_ref().is_ok_and(|it| it.program.references().has_variable("oldSelf")),
+            transition: expression.as_ref().is_ok_and(|it| it.uses("oldSelf")),
             expression,
             message: rule["message"].as_str().unwrap_or_default().trim().to_owned(),
             // The definition's own validation refuses what cannot be read.
-            computed: computed.and_then(|text| compile(text).ok()),
+            computed: computed.and_then(|text| Expression::compile(text).ok()),
             reason: reason(rule),
             field: steps(&rule["fieldPath"].as_str().unwrap_or_default().replace("['", ".").replace("']", "")),
             optional_old: rule["optionalOldSelf"] == true,
@@ -122,10 +74,22 @@ impl Rule {
         }
     }
 
+    /// What is said of a rule that could not be evaluated.
+    fn error(&self, error: &str) -> String {
+        let text = if self.message.is_empty() { &self.text } else { &self.message };
+        if error == "no such overload" {
+            return format!(
+                "'{error}': call arguments did not match a supported operator, function or macro signature for rule: {text}"
+            );
+        }
+        format!("{error} evaluating rule: {text}")
+    }
+
     fn message(&self, context: &Context<'_, '_>) -> String {
-        let computed = self.computed.as_ref().and_then(|it| it.program.execute(context).ok());
+        let computed = self.computed.as_ref().and_then(|it| it.evaluate(context).ok());
+        let computed = computed.as_ref().and_then(|value| value.downcast_ref::<CelString<'_>>()).map(CelString::inner);
         match computed {
-            Some(Cel::String(text)) if !text.trim().is_empty() && !text.contains('\n') => text.trim().to_owned(),
+            Some(text) if !text.trim().is_empty() && !text.contains('\n') => text.trim().to_owned(),
             _ if !self.message.is_empty() => self.message.clone(),
             _ => format!("failed rule: {}", self.text),
         }
@@ -191,7 +155,7 @@ impl Asking<'_> {
             }
         };
         let size = weight(value) + before.map_or(0, weight);
-        let cost = size.saturating_mul(size.saturating_pow(expression.loops.saturating_sub(1))).max(1);
+        let cost = expression.cost(size);
         if cost > CALL_LIMIT || cost > self.left {
             let detail = format!(
                 "call cost exceeds limit for rule: {}; no further validation rules will be run due to call cost exceeds limit",
@@ -201,7 +165,7 @@ impl Asking<'_> {
             return false;
         }
         self.left -= cost;
-        let mut context = Context::with_env(ENV.clone());
+        let mut context = Context::with_env(libraries());
         context.add_variable_from_value("self", schema.to_cel(value));
         match (rule.transition, rule.optional_old, before) {
             (true, true, before) => {
@@ -211,14 +175,10 @@ impl Asking<'_> {
             (true, false, Some(old)) => context.add_variable_from_value("oldSelf", schema.to_cel(old)),
             _ => {}
         }
-        match expression.program.execute(&context) {
-            Ok(Cel::Bool(true)) => {}
+        match expression.evaluate(&context) {
+            Ok(value) if value.equals(&CelBool::TRUE) => {}
             Ok(_) => self.errors.push(rule.failure(at, kind, rule.message(&context))),
-            Err(error) => {
-                let text = if rule.message.is_empty() { &rule.text } else { &rule.message };
-                let detail = format!("{error} evaluating rule: {text}");
-                self.errors.push(Error::invalid(&at.path(), kind, detail));
-            }
+            Err(error) => self.errors.push(Error::invalid(&at.path(), kind, rule.error(&Expression::describe(&error)))),
         }
         true
     }
@@ -256,7 +216,7 @@ const RESERVED: [&str; 18] = [
 ];
 
 /// The name that expressions have for a property.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     if RESERVED.contains(&name) {
         return format!("__{name}__");
     }
