@@ -19,6 +19,7 @@ use crate::plugins::event_rate_limit::{self, EventRateLimit};
 use crate::plugins::extended_resource_toleration::ExtendedResourceToleration;
 use crate::plugins::limit_pod_hard_anti_affinity_topology::LimitPodHardAntiAffinityTopology;
 use crate::plugins::limit_ranger::LimitRanger;
+use crate::plugins::mutating_admission_webhook::MutatingAdmissionWebhook;
 use crate::plugins::namespace_exists::{NamespaceAutoProvision, NamespaceExists};
 use crate::plugins::namespace_lifecycle::NamespaceLifecycle;
 use crate::plugins::node_restriction::NodeRestriction;
@@ -34,6 +35,7 @@ use crate::plugins::runtime_class::RuntimeClass;
 use crate::plugins::service_account::ServiceAccount;
 use crate::plugins::storage_object_in_use_protection::StorageObjectInUseProtection;
 use crate::plugins::taint_nodes_by_condition::TaintNodesByCondition;
+use crate::plugins::validating_admission_webhook::ValidatingAdmissionWebhook;
 
 /// How a plugin stands when no flag names it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,9 +89,9 @@ pub(crate) const ORDER: [(&str, Standing); 41] = [
     ("JobValidation", Missing),
     ("PodResizeValidator", Missing),
     ("MutatingAdmissionPolicy", Missing),
-    ("MutatingAdmissionWebhook", Missing),
+    ("MutatingAdmissionWebhook", On),
     ("ValidatingAdmissionPolicy", Missing),
-    ("ValidatingAdmissionWebhook", Missing),
+    ("ValidatingAdmissionWebhook", On),
     ("ResourceQuota", On),
     ("AlwaysDeny", Off),
 ];
@@ -156,6 +158,8 @@ pub(crate) fn make(
         "ClusterTrustBundleAttest" => Arc::new(ClusterTrustBundleAttest::new(authorizer())),
         "DenyServiceExternalIPs" => Arc::new(DenyServiceExternalIPs),
         "AlwaysDeny" => Arc::new(AlwaysDeny),
+        "MutatingAdmissionWebhook" => Arc::new(MutatingAdmissionWebhook::new(reader(), context.webhooks.clone())),
+        "ValidatingAdmissionWebhook" => Arc::new(ValidatingAdmissionWebhook::new(reader(), context.webhooks.clone())),
         "ResourceQuota" => {
             let told = configuration.part(name, &resource_quota::KINDS)?;
             Arc::new(ResourceQuota::new(reader(), Arc::clone(&context.writer), context.clock.clone(), told))

@@ -7,8 +7,10 @@ mod catalog;
 pub mod chain;
 pub mod configuration;
 pub mod options;
+pub mod passes;
 pub mod plugin;
 pub mod plugins;
+pub mod webhook;
 
 mod namespaced;
 mod object;
@@ -16,7 +18,7 @@ mod object;
 mod testing;
 pub mod writer;
 
-pub use attributes::{Attributes, Operation};
+pub use attributes::{Attributes, Form, Name, Operation, Request};
 pub use chain::Chain;
 pub use options::{AdmissionOptions, Context, OptionsError};
 pub use plugin::Plugin;
