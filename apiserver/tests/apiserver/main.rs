@@ -8,3 +8,4 @@ mod custom_resources;
 mod reference;
 mod services;
 mod warnings;
+mod webhooks;

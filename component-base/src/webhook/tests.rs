@@ -47,8 +47,7 @@ async fn serve(hosts: &[&str]) -> (SocketAddr, String) {
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = service_fn(move |request| respond(request, connections));
-                let served = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
-                drop(served.await);
+                drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
             });
         }
     });
