@@ -36,6 +36,7 @@ use crate::plugins::service_account::ServiceAccount;
 use crate::plugins::storage_object_in_use_protection::StorageObjectInUseProtection;
 use crate::plugins::taint_nodes_by_condition::TaintNodesByCondition;
 use crate::plugins::validating_admission_webhook::ValidatingAdmissionWebhook;
+use crate::webhook;
 
 /// How a plugin stands when no flag names it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,12 +159,23 @@ pub(crate) fn make(
         "ClusterTrustBundleAttest" => Arc::new(ClusterTrustBundleAttest::new(authorizer())),
         "DenyServiceExternalIPs" => Arc::new(DenyServiceExternalIPs),
         "AlwaysDeny" => Arc::new(AlwaysDeny),
-        "MutatingAdmissionWebhook" => Arc::new(MutatingAdmissionWebhook::new(reader(), context.webhooks.clone())),
-        "ValidatingAdmissionWebhook" => Arc::new(ValidatingAdmissionWebhook::new(reader(), context.webhooks.clone())),
+        "MutatingAdmissionWebhook" => {
+            check_webhooks(name, configuration)?;
+            Arc::new(MutatingAdmissionWebhook::new(reader(), context.webhooks.clone()))
+        }
+        "ValidatingAdmissionWebhook" => {
+            check_webhooks(name, configuration)?;
+            Arc::new(ValidatingAdmissionWebhook::new(reader(), context.webhooks.clone()))
+        }
         "ResourceQuota" => {
             let told = configuration.part(name, &resource_quota::KINDS)?;
             Arc::new(ResourceQuota::new(reader(), Arc::clone(&context.writer), context.clock.clone(), told))
         }
         _ => return Ok(None),
     }))
+}
+
+fn check_webhooks(name: &str, configuration: &Configuration) -> Result<(), configuration::Error> {
+    let told: webhook::Configuration = configuration.part(name, &webhook::KINDS)?;
+    told.check().map_err(|reason| configuration::Error::Plugin { plugin: name.to_owned(), reason })
 }

@@ -6,6 +6,7 @@
 
 mod call;
 mod conditions;
+mod configuration;
 mod hook;
 mod hooks;
 mod matching;
@@ -14,6 +15,7 @@ mod review;
 mod services;
 
 pub use call::{Failure, Sort};
+pub use configuration::{Configuration, KINDS};
 pub use hook::Hook;
 pub use hooks::Hooks;
 pub(crate) use matching::Matching;

@@ -28,8 +28,10 @@ pub(super) fn reason(error: &(dyn StdError + 'static)) -> String {
         if let Some(found) = known(current) {
             return found;
         }
-        match current.source() {
-            Some(source) => current = source,
+        // What an error of the system wraps is not its source.
+        let wrapped = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source()) {
+            Some(inner) => current = inner,
             None => return current.to_string(),
         }
     }
@@ -42,9 +44,7 @@ fn known(error: &(dyn StdError + 'static)) -> Option<String> {
     if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
         return Some("EOF".to_owned());
     }
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let tls = inner.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref::<rustls::Error>());
-    tls.map(of_tls)
+    error.downcast_ref().map(of_tls)
 }
 
 fn of_tls(error: &rustls::Error) -> String {
