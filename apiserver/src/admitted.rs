@@ -1,4 +1,5 @@
-//! What admission plugins that ask others are told of a request: its object in every form that it is served in, and its options.
+//! What admission plugins that ask others are told of a request: its object in every form that it is served in, and its
+//! options.
 
 use std::sync::Arc;
 

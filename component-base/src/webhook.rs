@@ -1,12 +1,12 @@
 //! Calls of webhooks: a JSON document is posted over HTTPS, and the answer is one.
 //!
-//! Kubernetes documentation, "Dynamic Admission Control" ("Contacting the webhook"); the same holds for webhooks that convert,
-//! authorize or take audit events. Connections are kept and used again by later calls of the same [`Client`].
+//! Kubernetes documentation, "Dynamic Admission Control" ("Contacting the webhook"); the same holds for webhooks that
+//! convert, authorize or take audit events. Connections are kept and used again by later calls of the same [`Client`].
 
 mod dial;
 mod error;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,8 +80,11 @@ impl Client {
     /// Authorities that cannot be used.
     pub fn new(target: &Target, resolver: Arc<dyn Resolver>) -> Result<Self, tls::Error> {
         install_crypto_provider();
-        let roots =
-            if target.authorities.is_empty() { native_roots() } else { tls::roots(&target.authorities, "caBundle")? };
+        let roots = if target.authorities.is_empty() {
+            NATIVE_ROOTS.clone()
+        } else {
+            tls::roots(&target.authorities, "caBundle")?
+        };
         let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -131,12 +134,12 @@ async fn answer(response: Response<Incoming>, failed: impl Fn(String) -> Error) 
     }
 }
 
-/// The authorities that this machine trusts. What cannot be read is not trusted.
-fn native_roots() -> RootCertStore {
+/// The authorities that this machine trusts, read once. What cannot be read is not trusted.
+static NATIVE_ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
-}
+});
 
 #[cfg(test)]
 mod tests;

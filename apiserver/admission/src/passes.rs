@@ -1,5 +1,5 @@
-//! The two passes of a request through the plugins that change it: when one that calls out has changed the object, the others see
-//! it once more.
+//! The two passes of a request through the plugins that change it: when one that calls out has changed the object, the
+//! others see it once more.
 //!
 //! Kubernetes documentation, "Dynamic Admission Control" ("Reinvocation policy").
 

@@ -122,9 +122,23 @@ impl Call<'_> {
             options.propagation =
                 Some(self.query.get("propagationPolicy").to_owned()).filter(|policy| !policy.is_empty());
             options.orphan = self.query.has("orphanDependents").then(|| self.query.flag("orphanDependents"));
+            options.value = self.query_options(&options);
         }
         options.check()?;
         Ok(options)
+    }
+
+    /// The options of a query as the object that they could have been.
+    fn query_options(&self, options: &Options) -> Value {
+        let dry_run: Vec<&str> = self.query.all("dryRun").filter(|mode| !mode.is_empty()).collect();
+        let fields = [
+            ("gracePeriodSeconds", options.grace_period.map(Value::from)),
+            ("propagationPolicy", options.propagation.clone().map(Value::from)),
+            ("orphanDependents", options.orphan.map(Value::from)),
+            ("dryRun", (!dry_run.is_empty()).then(|| dry_run.into())),
+        ];
+        let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Value::Object(given.collect())
     }
 
     fn decode_options(&self, body: &[u8]) -> Result<Value, ApiError> {

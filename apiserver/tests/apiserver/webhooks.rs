@@ -40,7 +40,8 @@ async fn merge(client: &Client, path: &str, patch: &Value) -> Result<Answer> {
     send(client, "PATCH", path, &[("content-type", "application/merge-patch+json")], patch.to_string()).await
 }
 
-/// Configures webhooks, and waits until they are in effect: a consistent read is answered by the cache that tells of them.
+/// Configures webhooks, and waits until they are in effect: a consistent read is answered by the cache that tells of
+/// them.
 async fn configure(client: &Client, path: &str, name: &str, webhooks: Value) -> Result<Value> {
     let kind = if path == MUTATING { "MutatingWebhookConfiguration" } else { "ValidatingWebhookConfiguration" };
     let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,

@@ -11,6 +11,7 @@ use crate::{Attributes, Form};
 
 /// The least code of a refusal.
 const BAD_REQUEST: u16 = 400;
+const NO_VERSION: &str = "webhook does not accept known AdmissionReview versions (v1, v1beta1)";
 
 /// What sort of failure a call ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +56,10 @@ impl Hook {
             let message = format!("admission webhook {:?} does not support dry run", self.name);
             return Err(Failure::server(ApiError::bad_request(message)));
         }
-        let unknown = || {
-            self.failed("could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)")
-        };
+        let unknown = || self.failed(format!("could not create admission objects: {NO_VERSION}"));
         let version = self.version.ok_or_else(unknown)?;
         let unusable = |error: &String| self.failed(format!("could not get REST client: {error}"));
-        let client = self.client.as_ref().map_err(unusable)?;
+        let client = self.client().map_err(unusable)?;
         let uid = uuid::Uuid::new_v4().to_string();
         let request = review::request(version, &uid, a, form, object, old);
         let body = client.post(request.to_string(), self.timeout).await;

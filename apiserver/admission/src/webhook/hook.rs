@@ -1,6 +1,6 @@
 //! One webhook of a configuration, ready to be asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use apimachinery::labels::Selector;
@@ -37,7 +37,10 @@ pub struct Hook {
     pub(super) no_effects_in_dry_run: bool,
     pub(super) timeout: Duration,
     pub(super) version: Option<Version>,
-    pub(super) client: Result<Client, String>,
+    client_config: Value,
+    resolver: Arc<dyn Resolver>,
+    /// Made by the first call: who tells of changes of configurations must not wait for keys to be read.
+    client: OnceLock<Result<Client, String>>,
 }
 
 fn selector(selector: &Value) -> Result<Selector, String> {
@@ -84,8 +87,15 @@ impl Hook {
             version: items(webhook, "/admissionReviewVersions")
                 .iter()
                 .find_map(|version| Version::parse(version.as_str().unwrap_or_default())),
-            client: client(&webhook["clientConfig"], resolver),
+            client_config: webhook["clientConfig"].clone(),
+            resolver,
+            client: OnceLock::new(),
             name,
         }
+    }
+
+    /// The client, or why there is none.
+    pub(super) fn client(&self) -> Result<&Client, &String> {
+        self.client.get_or_init(|| client(&self.client_config, self.resolver.clone())).as_ref()
     }
 }

@@ -14,11 +14,13 @@ use crate::{Attributes, Operation};
 
 const REQUESTS: (&str, &str) = (
     "apiserver_admission_webhook_request",
-    "Admission webhook request total, identified by name and broken out for each admission type (validating or mutating) and operation",
+    "Admission webhook request total, identified by name and broken out for each admission type (validating or \
+     mutating) and operation",
 );
 const DURATION: (&str, &str) = (
     "apiserver_admission_webhook_admission_duration_seconds",
-    "Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit)",
+    "Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API \
+     resource and type (validate or admit)",
 );
 const BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
 

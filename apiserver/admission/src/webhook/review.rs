@@ -1,6 +1,7 @@
 //! AdmissionReview: what a webhook is asked, and whether its answer is one.
 //!
-//! Kubernetes documentation, "Dynamic Admission Control" ("Webhook request and response"); admission.k8s.io/v1 and v1beta1.
+//! Kubernetes documentation, "Dynamic Admission Control" ("Webhook request and response"); admission.k8s.io/v1 and
+//! v1beta1.
 
 use apimachinery::meta;
 use apimachinery::status::Status;

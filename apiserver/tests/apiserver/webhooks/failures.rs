@@ -39,25 +39,28 @@ async fn a_call_that_fails_counts_as_the_failure_policy_says() -> Result<()> {
     let unknown_authority = json!({"clientConfig": {"url": format!("https://{}/ok", hooks.address)}});
     let one_second = json!({"timeoutSeconds": 1});
     for (path, more, reason) in [
-        (
-            "slow",
-            one_second,
-            format!("failed to call webhook: Post {:?}: context deadline exceeded", url("slow", 1)),
-        ),
+        ("slow", one_second, format!("failed to call webhook: Post {:?}: context deadline exceeded", url("slow", 1))),
         (
             "ok",
             unknown_authority,
             format!(
-                "failed to call webhook: Post {:?}: tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "failed to call webhook: Post {:?}: tls: failed to verify certificate: x509: certificate signed by \
+                 unknown authority",
                 url("ok", 10)
             ),
         ),
         (
             "ok",
             json!({"clientConfig": service("absent")}),
-            "failed to call webhook: Post \"https://absent.default.svc:443/slow?timeout=10s\": service \"absent\" not found".to_owned(),
+            "failed to call webhook: Post \"https://absent.default.svc:443/slow?timeout=10s\": service \"absent\" \
+             not found"
+                .to_owned(),
         ),
-        ("patch", json!({}), "received invalid webhook response: validating webhook may not return response.patch".to_owned()),
+        (
+            "patch",
+            json!({}),
+            "received invalid webhook response: validating webhook may not return response.patch".to_owned(),
+        ),
     ] {
         assert_eq!(asked(&client, &hooks, path, more.clone()).await?, failed(path, &reason));
         let mut ignoring = more;

@@ -42,7 +42,8 @@ async fn webhooks_see_what_those_before_them_changed_and_on_demand_those_after()
     assert_eq!(untouched.json()["data"], json!({"a": "b"}));
     assert_eq!(["third", "first", "second"].map(|path| hooks.asked(path).len()), [3, 2, 2]);
     let text = get(&client, "/metrics").await?;
-    let line = "apiserver_admission_webhook_request_total{name=\"third.example.com\",type=\"admit\",operation=\"CREATE\",code=\"200\",rejected=\"false\"} 3";
+    let line = "apiserver_admission_webhook_request_total{name=\"third.example.com\",type=\"admit\",\
+        operation=\"CREATE\",code=\"200\",rejected=\"false\"} 3";
     assert!(String::from_utf8_lossy(&text.body).contains(line));
     Ok(())
 }

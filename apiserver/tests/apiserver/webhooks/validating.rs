@@ -47,6 +47,12 @@ async fn what_a_webhook_denies_is_neither_created_nor_changed_nor_deleted() -> R
     let put = send_json(&client, "PUT", &path, &config_map("good", json!({"bad": "yes"}))).await?;
     assert_eq!(said(&put), denied);
     let old = format!("{CONFIG_MAPS}/old");
+    let by_query = format!("{old}?gracePeriodSeconds=5&propagationPolicy=Background");
+    assert_eq!(said(&send(&client, "DELETE", &by_query, &[], "").await?), denied);
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "gracePeriodSeconds": 5,
+        "propagationPolicy": "Background"});
+    let asked = hooks.asked("deny");
+    assert_eq!((&asked[asked.len() - 1]["options"], &asked[asked.len() - 1]["object"]), (&options, &Value::Null));
     assert_eq!(said(&send_json(&client, "DELETE", &old, &json!({})).await?), denied);
     assert_eq!(said(&send_json(&client, "DELETE", CONFIG_MAPS, &json!({})).await?), denied);
     assert_eq!(get(&client, &old).await?.code, 200);
