@@ -13,10 +13,13 @@ mod websocket;
 use std::sync::Arc;
 
 use apimachinery::ApiError;
+use apiserver_admission::Operation;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::admitted;
 use crate::body::Body;
+use crate::endpoints::write::{Call, Warnings};
 use crate::request::{Query, RequestInfo};
 use crate::served::Served;
 use crate::server::{Context, Server};
@@ -69,6 +72,7 @@ pub async fn answer(
 ) -> Result<Response<Body>, ApiError> {
     allow_method(&context.info, request.method())?;
     authorize_create(&server, context)?;
+    admit(&server, context, served, request.headers()).await?;
     let service = Service::of(&context.info, &context.query, request.headers());
     if service == Service::Log {
         return logs::answer(&server, context, served, request).await;
@@ -97,6 +101,16 @@ pub async fn answer(
         }
         _ => forward::pass(&server, &target, &path, request).await,
     }
+}
+
+/// Asks admission, which sees the options of the connection. Logs are read, not connected to.
+async fn admit(server: &Server, context: &Context, served: &Arc<Served>, headers: &HeaderMap) -> Result<(), ApiError> {
+    let (info, query) = (&*context.info, &context.query);
+    if info.subresource == "log" {
+        return Ok(());
+    }
+    let call = Call { server, served, info, query, headers, user: &context.user, warnings: Warnings::default() };
+    call.admit_action(Operation::Connect, admitted::connect_options(info, served, query), false).await.map(drop)
 }
 
 /// Streams are opened by GET (WebSocket) and POST (SPDY), logs are read; the proxies take every method.

@@ -1,6 +1,7 @@
 //! kube-apiserver: the generic API server.
 
 mod accept;
+mod admitted;
 #[cfg(test)]
 mod agreement_tests;
 mod allocators;

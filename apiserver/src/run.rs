@@ -22,6 +22,7 @@ use crate::allocators::plan::Families;
 use crate::definitions::{self, Definitions};
 use crate::health::Health;
 use crate::kubelet::KubeletClient;
+use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::served::Resources;
 use crate::server::Server;
@@ -53,7 +54,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         store.cache().observe(observer.clone());
     }
     let authentication = options.auth.authentication.build(Arc::new(store.clone()), clock::system())?;
-    let admission = Chain::build(&options.admission, Arc::new(store.clone()), authorization.authorizer.clone())?;
+    let metrics = Metrics::new();
+    let admission =
+        Chain::build(&options.admission, Arc::new(store.clone()), authorization.authorizer.clone(), &metrics.registry)?;
     for observer in admission.observers() {
         store.cache().observe(observer);
     }
@@ -90,7 +93,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             tls: kubelet_tls(&options)?,
             address_types: options.kubelet_preferred_address_types.clone(),
         },
-        metrics: Default::default(),
+        metrics,
         health: Health {
             store: store.clone(),
             shutdown: shutdown.clone(),

@@ -20,3 +20,4 @@ pub mod shutdown;
 pub mod sockets;
 pub mod tls;
 pub mod version;
+pub mod webhook;

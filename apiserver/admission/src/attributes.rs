@@ -25,8 +25,52 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     pub user: &'a UserInfo,
     pub dry_run: bool,
-    /// The CreateOptions, UpdateOptions or DeleteOptions.
+    /// The DeleteOptions; those of other operations are known to `request`.
     pub options: &'a Value,
+    /// What is made for those few plugins that show the object to others.
+    pub request: &'a dyn Request,
+}
+
+/// A group, a version, and a kind or a resource of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Name {
+    pub group: String,
+    pub version: String,
+    pub name: String,
+}
+
+/// One form that an object can be shown in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    pub kind: Name,
+    pub resource: Name,
+}
+
+/// What a request knows of the forms of its object, and whom it answers. Nothing of it is made before it is asked for.
+pub trait Request: Send + Sync {
+    /// The other forms that the same objects are served in.
+    fn other_forms(&self) -> Vec<Form>;
+
+    /// A stored object in a form.
+    fn show(&self, stored: &Value, form: &Form) -> Value;
+
+    /// The object to store, when this one in a form was made of `stored`; with defaults.
+    ///
+    /// # Errors
+    /// What is no object of the form.
+    fn take(&self, shown: Value, form: &Form, stored: &Value) -> Result<Value, ApiError>;
+
+    /// The CreateOptions or UpdateOptions.
+    fn options(&self, operation: Operation) -> Value;
+
+    /// Tells the client something.
+    fn warn(&self, warning: String);
+}
+
+impl std::fmt::Debug for dyn Request + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Request")
+    }
 }
 
 impl Attributes<'_> {
@@ -43,6 +87,21 @@ impl Attributes<'_> {
     /// Whether the object is written: created or updated.
     pub fn writes(&self) -> bool {
         matches!(self.operation, Operation::Create | Operation::Update)
+    }
+
+    /// The form that the object was sent in: its kind is that of the subresource where that has one.
+    pub fn form(&self) -> Form {
+        let name = |group: &str, version: &str, name: &str| Name {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            name: name.to_owned(),
+        };
+        let row = self.resource;
+        let kind = match row.subresource(self.subresource) {
+            Some(sub) => name(&sub.group, &sub.version, &sub.kind),
+            None => name(&row.group, &row.version, &row.kind),
+        };
+        Form { kind, resource: name(&row.group, &row.version, &row.resource) }
     }
 
     /// The refusal of this request.

@@ -20,6 +20,7 @@ use crate::plugins::extended_resource_toleration::ExtendedResourceToleration;
 use crate::plugins::limit_pod_hard_anti_affinity_topology::LimitPodHardAntiAffinityTopology;
 use crate::plugins::limit_ranger::LimitRanger;
 use crate::plugins::mutating_admission_policy::MutatingAdmissionPolicy;
+use crate::plugins::mutating_admission_webhook::MutatingAdmissionWebhook;
 use crate::plugins::namespace_exists::{NamespaceAutoProvision, NamespaceExists};
 use crate::plugins::namespace_lifecycle::NamespaceLifecycle;
 use crate::plugins::node_restriction::NodeRestriction;
@@ -36,6 +37,8 @@ use crate::plugins::service_account::ServiceAccount;
 use crate::plugins::storage_object_in_use_protection::StorageObjectInUseProtection;
 use crate::plugins::taint_nodes_by_condition::TaintNodesByCondition;
 use crate::plugins::validating_admission_policy::ValidatingAdmissionPolicy;
+use crate::plugins::validating_admission_webhook::ValidatingAdmissionWebhook;
+use crate::webhook;
 
 /// How a plugin stands when no flag names it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,9 +92,9 @@ pub(crate) const ORDER: [(&str, Standing); 41] = [
     ("JobValidation", Missing),
     ("PodResizeValidator", Missing),
     ("MutatingAdmissionPolicy", On),
-    ("MutatingAdmissionWebhook", Missing),
+    ("MutatingAdmissionWebhook", On),
     ("ValidatingAdmissionPolicy", On),
-    ("ValidatingAdmissionWebhook", Missing),
+    ("ValidatingAdmissionWebhook", On),
     ("ResourceQuota", On),
     ("AlwaysDeny", Off),
 ];
@@ -160,10 +163,23 @@ pub(crate) fn make(
         "ClusterTrustBundleAttest" => Arc::new(ClusterTrustBundleAttest::new(authorizer())),
         "DenyServiceExternalIPs" => Arc::new(DenyServiceExternalIPs),
         "AlwaysDeny" => Arc::new(AlwaysDeny),
+        "MutatingAdmissionWebhook" => {
+            check_webhooks(name, configuration)?;
+            Arc::new(MutatingAdmissionWebhook::new(reader(), context.webhooks.clone()))
+        }
+        "ValidatingAdmissionWebhook" => {
+            check_webhooks(name, configuration)?;
+            Arc::new(ValidatingAdmissionWebhook::new(reader(), context.webhooks.clone()))
+        }
         "ResourceQuota" => {
             let told = configuration.part(name, &resource_quota::KINDS)?;
             Arc::new(ResourceQuota::new(reader(), Arc::clone(&context.writer), context.clock.clone(), told))
         }
         _ => return Ok(None),
     }))
+}
+
+fn check_webhooks(name: &str, configuration: &Configuration) -> Result<(), configuration::Error> {
+    let told: webhook::Configuration = configuration.part(name, &webhook::KINDS)?;
+    told.check().map_err(|reason| configuration::Error::Plugin { plugin: name.to_owned(), reason })
 }

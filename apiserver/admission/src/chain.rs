@@ -6,6 +6,7 @@ use apimachinery::ApiError;
 use apiserver_storage::reader::Observer;
 use serde_json::Value;
 
+use crate::passes::Passes;
 use crate::{Attributes, Plugin};
 
 /// All mutating first, then, on the final object, all validating.
@@ -33,15 +34,20 @@ impl Chain {
         self.plugins.iter().filter(|plugin| plugin.handles(a))
     }
 
-    /// Lets the plugins change the object.
+    /// Lets the plugins change the object. Where one wants it, all of them are asked once more.
     ///
     /// # Errors
     /// The first plugin's that refuses.
     pub async fn admit(&self, a: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
-        for plugin in self.handling(a) {
-            plugin.admit(a, object, old).await?;
+        let mut passes = Passes::default();
+        loop {
+            for plugin in self.handling(a) {
+                plugin.admit_in(a, object, old, &mut passes).await?;
+            }
+            if !passes.goes_on() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Asks the plugins about the final object; warnings for the client are returned.

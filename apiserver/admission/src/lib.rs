@@ -9,8 +9,10 @@ pub mod conditions;
 pub mod configuration;
 pub mod matching;
 pub mod options;
+pub mod passes;
 pub mod plugin;
 pub mod plugins;
+pub mod webhook;
 
 mod namespaced;
 mod object;
@@ -19,7 +21,7 @@ mod policies;
 mod testing;
 pub mod writer;
 
-pub use attributes::{Attributes, Operation};
+pub use attributes::{Attributes, Form, Name, Operation, Request};
 pub use chain::Chain;
 pub use options::{AdmissionOptions, Context, OptionsError};
 pub use plugin::Plugin;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use apiserver_auth::Authorizer;
 use apiserver_auth::clock::{self, Clock};
 use apiserver_storage::reader::Reader;
+use component_base::metrics::Registry;
 
 use crate::catalog::{self, ORDER, Standing};
 use crate::configuration::{self, Configuration};
-use crate::{Chain, Writer};
+use crate::{Chain, Writer, webhook};
 
 /// Why the server cannot start with these flags.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,7 @@ pub struct Context {
     pub writer: Arc<dyn Writer>,
     pub authorizer: Arc<dyn Authorizer>,
     pub clock: Clock,
+    pub webhooks: webhook::Metrics,
 }
 
 impl AdmissionOptions {
@@ -130,8 +132,10 @@ impl Chain {
         options: &AdmissionOptions,
         store: Arc<S>,
         authorizer: Arc<dyn Authorizer>,
+        metrics: &Registry,
     ) -> Result<Chain, OptionsError> {
-        options.chain(&Context { reader: store.clone(), writer: store, authorizer, clock: clock::system() })
+        let webhooks = webhook::Metrics::new(metrics);
+        options.chain(&Context { reader: store.clone(), writer: store, authorizer, clock: clock::system(), webhooks })
     }
 }
 
@@ -153,8 +157,13 @@ mod tests {
         let flags = std::iter::once("x").chain(flags.iter().copied());
         let options = Command::try_parse_from(flags).expect("flags").admission;
         let state = Arc::new(State::default());
-        let context =
-            Context { reader: state.clone(), writer: state, authorizer: Arc::new(AlwaysDeny), clock: clock::system() };
+        let context = Context {
+            reader: state.clone(),
+            writer: state,
+            authorizer: Arc::new(AlwaysDeny),
+            clock: clock::system(),
+            webhooks: webhook::Metrics::new(&Registry::new()),
+        };
         let chain = options.chain(&context).map_err(|e| e.to_string())?;
         let names: Vec<_> = chain.names().collect();
         assert_eq!(Ok(names.clone()), options.enabled().map_err(|e| e.to_string()), "each plugin that is on is built");

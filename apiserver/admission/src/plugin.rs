@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::Attributes;
+use crate::passes::Passes;
 
 /// Changes or refuses requests. One file below [`crate::plugins`] each.
 #[async_trait]
@@ -21,6 +22,17 @@ pub trait Plugin: Send + Sync {
     /// Changes the object before it is validated. It may be called again for the same request, so it must be idempotent.
     async fn admit(&self, _a: &Attributes<'_>, _object: &mut Value, _old: Option<&Value>) -> Result<(), ApiError> {
         Ok(())
+    }
+
+    /// As [`Plugin::admit`], for plugins that remember what they did in the first of two passes.
+    async fn admit_in(
+        &self,
+        a: &Attributes<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        _passes: &mut Passes,
+    ) -> Result<(), ApiError> {
+        self.admit(a, object, old).await
     }
 
     /// Refuses what must not be, once the object is final; `object` is none for deletions.

@@ -11,11 +11,35 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use serde_json::Value;
 
+use crate::attributes::{Form, Request};
 use crate::writer::Outcome;
 use crate::{Attributes, Operation, Plugin, Writer};
 
 static NOBODY: LazyLock<UserInfo> = LazyLock::new(UserInfo::default);
 static NULL: Value = Value::Null;
+
+/// Objects that have one form, and a client that is told nothing.
+struct Plain;
+
+impl Request for Plain {
+    fn other_forms(&self) -> Vec<Form> {
+        Vec::new()
+    }
+
+    fn show(&self, stored: &Value, _: &Form) -> Value {
+        stored.clone()
+    }
+
+    fn take(&self, shown: Value, _: &Form, _: &Value) -> Result<Value, ApiError> {
+        Ok(shown)
+    }
+
+    fn options(&self, _: Operation) -> Value {
+        Value::Null
+    }
+
+    fn warn(&self, _: String) {}
+}
 
 /// A request on a resource of version v1, in the namespace `dev` where it has one, by nobody in particular.
 pub(crate) fn attributes(operation: Operation, group: &str, resource: &str) -> Attributes<'static> {
@@ -29,6 +53,7 @@ pub(crate) fn attributes(operation: Operation, group: &str, resource: &str) -> A
         user: &NOBODY,
         dry_run: false,
         options: &NULL,
+        request: &Plain,
     }
 }
 

@@ -53,6 +53,10 @@ impl Call<'_> {
         let options = Value::Null;
         let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
         self.server.admission.admit(&attributes, &mut value, None).await?;
+        // Who admits may have another name in mind, but no other namespace.
+        self.check_namespace(&mut value)?;
+        let name = meta::name(&value).to_owned();
+        let attributes = Attributes { name: &name, ..attributes };
         self.with_strategy(&mut value, |value| self.served.strategy.default(value));
         // Before anything else is looked at: what cannot be had is all that is reported then.
         let allocation = self.server.allocators.allocate(self, &mut value, None, dry_run).await?;

@@ -122,9 +122,23 @@ impl Call<'_> {
             options.propagation =
                 Some(self.query.get("propagationPolicy").to_owned()).filter(|policy| !policy.is_empty());
             options.orphan = self.query.has("orphanDependents").then(|| self.query.flag("orphanDependents"));
+            options.value = self.query_options(&options);
         }
         options.check()?;
         Ok(options)
+    }
+
+    /// The options of a query as the object that they could have been.
+    fn query_options(&self, options: &Options) -> Value {
+        let dry_run: Vec<&str> = self.query.all("dryRun").filter(|mode| !mode.is_empty()).collect();
+        let fields = [
+            ("gracePeriodSeconds", options.grace_period.map(Value::from)),
+            ("propagationPolicy", options.propagation.clone().map(Value::from)),
+            ("orphanDependents", options.orphan.map(Value::from)),
+            ("dryRun", (!dry_run.is_empty()).then(|| dry_run.into())),
+        ];
+        let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Value::Object(given.collect())
     }
 
     fn decode_options(&self, body: &[u8]) -> Result<Value, ApiError> {
@@ -140,7 +154,7 @@ impl Call<'_> {
     }
 
     /// Whether a delete is a trial, by its query or its body.
-    fn delete_dry_run(&self, options: &Options) -> Result<bool, ApiError> {
+    pub fn delete_dry_run(&self, options: &Options) -> Result<bool, ApiError> {
         let in_body = options.value["dryRun"].as_array().is_some_and(|all| all.iter().any(|one| one == "All"));
         Ok(in_body || self.dry_run()?)
     }
@@ -154,9 +168,12 @@ impl Call<'_> {
         let change = |current: Arc<Object>| async move {
             let old = current.to_value();
             self.check_preconditions(&current, &old, options)?;
-            let attributes = self.attributes(Operation::Delete, name, &options.value, dry_run);
-            self.server.admission.admit(&attributes, &mut Value::Null, Some(&old)).await?;
-            self.server.admission.validate(&attributes, None, Some(&old)).await?;
+            // What an eviction does has been admitted as an eviction.
+            if self.info.subresource.is_empty() {
+                let attributes = self.attributes(Operation::Delete, name, &options.value, dry_run);
+                self.server.admission.admit(&attributes, &mut Value::Null, Some(&old)).await?;
+                self.warnings.add(self.server.admission.validate(&attributes, None, Some(&old)).await?);
+            }
             self.plan_delete(old, options)
         };
         let Modified { object, deleted } = self.modify(name, dry_run, change).await?;
@@ -267,7 +284,9 @@ impl Call<'_> {
         let mut info = self.info.clone();
         info.namespace = object.namespace().to_owned();
         let call = Call { info: &info, warnings: Default::default(), ..*self };
-        match call.delete(object.name(), options).await {
+        let deleted = call.delete(object.name(), options).await;
+        self.warnings.add(call.warnings.take());
+        match deleted {
             Err(error) if error.code() == 404 => Ok(()),
             other => other.map(|_| ()),
         }

@@ -31,12 +31,28 @@ impl Call<'_> {
     /// For a custom resource that does not say how many replicas it wants.
     pub fn scale_of(&self, object: &Object) -> Result<Value, ApiError> {
         let value = self.to_served(object);
-        let Some(paths) = self.scale_paths() else { return Ok(scale::of(&value)) };
-        if custom_scale::at(&value, &paths.spec).is_none() {
-            let path = paths.spec.join(".");
-            return Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")));
+        match self.scale_paths() {
+            Some(paths) if custom_scale::at(&value, &paths.spec).is_none() => {
+                let path = paths.spec.join(".");
+                Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")))
+            }
+            _ => Ok(self.scale_of_served(&value)),
         }
-        Ok(scale::of_custom(&value, paths))
+    }
+
+    /// The `Scale` of an object in the served version.
+    pub fn scale_of_served(&self, object: &Value) -> Value {
+        self.scale_paths().map_or_else(|| scale::of(object), |paths| scale::of_custom(object, paths))
+    }
+
+    /// An object in the served version with the number of replicas that a `Scale` wants.
+    pub fn with_scale(&self, mut object: Value, scale: &Value) -> Value {
+        let replicas = Value::from(scale["spec"]["replicas"].as_i64().unwrap_or(0));
+        match self.scale_paths() {
+            Some(paths) => custom_scale::set(&mut object, &paths.spec, replicas),
+            None => object["spec"]["replicas"] = replicas,
+        }
+        object
     }
 
     fn scale_paths(&self) -> Option<&custom_scale::Paths> {
@@ -75,12 +91,7 @@ impl Call<'_> {
                 if !errors.is_empty() {
                     return Err(ApiError::invalid("autoscaling", "Scale", name, &errors));
                 }
-                let mut value = self.to_served(&current);
-                let replicas = Value::from(wanted["spec"]["replicas"].as_i64().unwrap_or(0));
-                match self.scale_paths() {
-                    Some(paths) => custom_scale::set(&mut value, &paths.spec, replicas),
-                    None => value["spec"]["replicas"] = replicas,
-                }
+                let value = self.with_scale(self.to_served(&current), &wanted);
                 self.replace(&current, value, Part::Main, dry_run, writer).await
             })
             .await?
@@ -115,6 +126,8 @@ impl Call<'_> {
         if !meta::name(&eviction).is_empty() && meta::name(&eviction) != name {
             return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
         }
+        let dry_run = self.delete_dry_run(&Options::from_value(eviction["deleteOptions"].clone()))?;
+        let eviction = self.admit_action(Operation::Create, eviction, dry_run).await?;
         let options = Options::from_value(eviction["deleteOptions"].clone());
         let pod = self.current(name).await?.to_value();
         let finished = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"));

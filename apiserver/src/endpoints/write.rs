@@ -206,6 +206,7 @@ impl Call<'_> {
             user: self.user,
             dry_run,
             options,
+            request: self,
         }
     }
 

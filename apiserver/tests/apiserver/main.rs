@@ -10,3 +10,4 @@ mod policies;
 mod reference;
 mod services;
 mod warnings;
+mod webhooks;
