@@ -11,6 +11,7 @@ mod conversion;
 mod definitions;
 mod discovery;
 mod endpoints;
+mod flowcontrol;
 mod health;
 mod hooks;
 mod impersonation;

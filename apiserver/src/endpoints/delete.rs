@@ -266,7 +266,7 @@ impl Call<'_> {
     async fn delete_member(&self, object: Arc<Object>, options: &Options) -> Result<(), ApiError> {
         let mut info = self.info.clone();
         info.namespace = object.namespace().to_owned();
-        let call = Call { info: &info, warnings: Default::default(), ..*self };
+        let call = Call { info: &info, warnings: Default::default(), admitted: Default::default(), ..*self };
         match call.delete(object.name(), options).await {
             Err(error) if error.code() == 404 => Ok(()),
             other => other.map(|_| ()),

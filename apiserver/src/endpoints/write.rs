@@ -14,9 +14,11 @@ use apiserver_auth::UserInfo;
 use apiserver_auth::authorization::rbac::escalation;
 use apiserver_storage::{Object, Written};
 use http::HeaderMap;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::allocators::Allocation;
+use crate::flowcontrol::Admitted;
 use crate::negotiate::{self, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::served::Served;
@@ -36,11 +38,12 @@ pub struct Call<'a> {
     pub headers: &'a HeaderMap,
     pub user: &'a UserInfo,
     pub warnings: Warnings,
+    pub admitted: Mutex<Admitted>,
 }
 
 /// Warnings for the client, sent as `Warning` headers.
 #[derive(Default)]
-pub struct Warnings(parking_lot::Mutex<Vec<String>>);
+pub struct Warnings(Mutex<Vec<String>>);
 
 impl Warnings {
     pub fn add(&self, warnings: impl IntoIterator<Item = String>) {
