@@ -109,7 +109,16 @@ async fn admit(server: &Server, context: &Context, served: &Arc<Served>, headers
     if info.subresource == "log" {
         return Ok(());
     }
-    let call = Call { server, served, info, query, headers, user: &context.user, warnings: Warnings::default() };
+    let call = Call {
+        server,
+        served,
+        info,
+        query,
+        headers,
+        user: &context.user,
+        warnings: Warnings::default(),
+        admitted: Default::default(),
+    };
     call.admit_action(Operation::Connect, admitted::connect_options(info, served, query), false).await.map(drop)
 }
 

@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::body::Body;
+use crate::flowcontrol::Admitted;
 use crate::negotiate::{self, Encoding, Form, Negotiated};
 use crate::present::{IncludeObject, Presenter};
 use crate::respond;
@@ -60,6 +61,7 @@ pub async fn dispatch(server: Arc<Server>, context: Context, request: Request<In
         headers: &head.headers,
         user: &context.user,
         warnings: Warnings::default(),
+        admitted: parking_lot::Mutex::new(context.admitted),
     };
     call.warnings.add(served.strategy.deprecation().map(str::to_owned));
     let answer =
@@ -141,7 +143,8 @@ impl Call<'_> {
                 let content_type = presenter.negotiated.encoding.stream_type();
                 let custom = self.served.custom.as_ref();
                 let shutdown = custom.map_or(&self.server.shutdown, |custom| &custom.end).clone();
-                let body = watch::watch(store, selection, presenter, self.query, shutdown).await?;
+                let body =
+                    watch::watch(store, selection, presenter, self.query, shutdown, self.take_admitted()).await?;
                 Ok(respond::with_type(StatusCode::OK, content_type, body))
             }
             "create" => {
@@ -175,6 +178,10 @@ impl Call<'_> {
             }
             verb => Err(ApiError::method_not_supported(self.group(), self.plural(), verb)),
         }
+    }
+
+    fn take_admitted(&self) -> Admitted {
+        std::mem::take(&mut self.admitted.lock())
     }
 
     /// Who has written a definition finds it in effect: the cache has shown it to those who serve its objects.

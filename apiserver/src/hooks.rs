@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::endpoints::delete::Options;
 use crate::endpoints::internal_headers;
 use crate::endpoints::write::Call;
+use crate::flowcontrol;
 use crate::managed::Writer;
 use crate::request::{Query, RequestInfo};
 use crate::served::Served;
@@ -57,11 +58,12 @@ impl<'a> Own<'a> {
             headers: &self.headers,
             user: &self.user,
             warnings: Default::default(),
+            admitted: Default::default(),
         }
     }
 
     /// Brings one object of a new cluster to what it should be.
-    async fn write(&self, object: bootstrap::Object) -> Result<(), ApiError> {
+    pub async fn write(&self, object: bootstrap::Object) -> Result<(), ApiError> {
         let plan = |existing: Option<&Value>| bootstrap::plan(existing, &object);
         created(self.create_or(object.group, object.resource, &object.value, plan).await)
     }
@@ -141,20 +143,30 @@ pub async fn run(server: Arc<Server>, settings: Settings, shutdown: Cancellation
         until_done("the objects of a new cluster", || bootstrap(&server, &settings)).await;
         server.health.bootstrapped.store(true, Ordering::Release);
         until_done("the kubernetes service", || kubernetes_service(&server, &settings)).await;
-        let mut ticks = tokio::time::interval(REPAIR_INTERVAL);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = server.allocators.repair().await {
-                tracing::warn!(%error, "allocations could not be repaired");
-            }
-            if let Err(error) = kubernetes_service(&server, &settings).await {
-                tracing::warn!(%error, "the kubernetes service could not be brought up to date");
-            }
-        }
+        tokio::join!(repair(&server, &settings), keep_flow_control(&server));
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = work => {}
+    }
+}
+
+async fn repair(server: &Server, settings: &Settings) {
+    let mut ticks = tokio::time::interval(REPAIR_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = server.allocators.repair().await {
+            tracing::warn!(%error, "allocations could not be repaired");
+        }
+        if let Err(error) = kubernetes_service(server, settings).await {
+            tracing::warn!(%error, "the kubernetes service could not be brought up to date");
+        }
+    }
+}
+
+async fn keep_flow_control(server: &Server) {
+    if let Some(flow_control) = server.limiter.flow_control() {
+        flowcontrol::controller::run(server, flow_control).await;
     }
 }
 

@@ -12,6 +12,7 @@ mod conversion;
 mod definitions;
 mod discovery;
 mod endpoints;
+mod flowcontrol;
 mod health;
 mod hooks;
 mod impersonation;

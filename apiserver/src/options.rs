@@ -19,14 +19,11 @@ impl Flags for WithoutEffect {
         "allow-privileged",
         "default-watch-cache-size",
         "enable-garbage-collector",
-        "enable-priority-and-fairness",
         "event-ttl",
         "endpoint-reconciler-type",
         "feature-gates",
         "goaway-chance",
         "kubelet-timeout",
-        "max-mutating-requests-inflight",
-        "max-requests-inflight",
         "min-request-timeout",
         "profiling",
         "runtime-config",
@@ -110,6 +107,16 @@ pub struct Options {
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
     pub service_node_port_range: RangeInclusive<u16>,
 
+    /// Whether requests wait in fair queues where there are too many at a time; otherwise they are only counted, and refused.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_priority_and_fairness: bool,
+    /// How many requests that read run at a time; with priority and fairness, those that write are added to it.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: u32,
+    /// How many requests that write run at a time.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: u32,
+
     #[arg(long)]
     pub kubelet_client_certificate: Option<PathBuf>,
     #[arg(long)]
@@ -159,6 +166,10 @@ impl Options {
         anyhow::ensure!(
             self.service_cluster_ip_range.len() <= 2,
             "--service-cluster-ip-range takes at most two ranges"
+        );
+        anyhow::ensure!(
+            !self.enable_priority_and_fairness || self.max_requests_inflight + self.max_mutating_requests_inflight > 0,
+            "--max-requests-inflight and --max-mutating-requests-inflight cannot both be 0 with --enable-priority-and-fairness"
         );
         Ok(())
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::allocators::Allocators;
 use crate::allocators::plan::Families;
 use crate::definitions::{self, Definitions};
+use crate::flowcontrol::Limiter;
 use crate::health::Health;
 use crate::kubelet::KubeletClient;
 use crate::metrics::Metrics;
@@ -63,6 +64,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let resources = Arc::new(Resources::builtin());
     let definitions = Arc::new(Definitions::new(resources.clone(), shutdown.clone()));
     store.cache().observe(definitions.clone());
+    let metrics = Metrics::default();
+    let limiter = Limiter::new(&options, &metrics.registry);
+    if let Some(flow_control) = limiter.flow_control() {
+        store.cache().observe(flow_control.clone());
+    }
     let listener = TcpListener::bind(SocketAddr::new(options.bind_address, options.secure_port))
         .await
         .with_context(|| format!("cannot listen on {}:{}", options.bind_address, options.secure_port))?;
@@ -94,6 +100,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             address_types: options.kubelet_preferred_address_types.clone(),
         },
         metrics,
+        limiter,
         health: Health {
             store: store.clone(),
             shutdown: shutdown.clone(),

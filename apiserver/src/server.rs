@@ -23,6 +23,7 @@ use crate::allocators::Allocators;
 use crate::body::Body;
 use crate::definitions::Definitions;
 use crate::endpoints;
+use crate::flowcontrol::{Admitted, Limiter};
 use crate::impersonation;
 use crate::kubelet::KubeletClient;
 use crate::metrics::Metrics;
@@ -32,7 +33,7 @@ use crate::respond;
 use crate::served::Resources;
 
 /// How long a request may take that is neither a watch nor a stream (`--request-timeout`).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything that requests need. Shared by all connections.
 pub struct Server {
@@ -46,6 +47,7 @@ pub struct Server {
     pub allocators: Allocators,
     pub kubelet: KubeletClient,
     pub metrics: Metrics,
+    pub limiter: Limiter,
     pub health: crate::health::Health,
     /// `host:port` that clients reach this server at.
     pub external_address: String,
@@ -56,7 +58,9 @@ pub struct Server {
 pub struct Context {
     pub info: Arc<RequestInfo>,
     pub query: Query,
-    pub user: UserInfo,
+    pub user: Arc<UserInfo>,
+    /// What the request has as long as it runs.
+    pub admitted: Admitted,
 }
 
 impl Server {
@@ -116,7 +120,21 @@ impl Server {
         };
         // Credentials end here: nothing behind, a proxied kubelet least of all, may see them.
         remove_credentials(request.headers_mut());
-        self.authorized(Context { info, query, user }, request).await
+        self.admitted(Context { info, query, user: Arc::new(user), admitted: Admitted::Freely }, request).await
+    }
+
+    /// Who asks decides whose turn it is. What they may do is only asked of those whose turn it is.
+    async fn admitted(self: Arc<Self>, mut context: Context, request: Request<Incoming>) -> Response<Body> {
+        let (classified, admitted) = self.limiter.admit(&self, &context, request.uri().path_and_query()).await;
+        let mut response = match admitted {
+            Ok(admitted) => {
+                context.admitted = admitted;
+                self.authorized(context, request).await
+            }
+            Err(refusal) => refusal,
+        };
+        classified.mark(response.headers_mut());
+        response
     }
 
     async fn authorized(self: Arc<Self>, context: Context, request: Request<Incoming>) -> Response<Body> {
@@ -155,7 +173,7 @@ impl Server {
 }
 
 /// The one name that the field selector of a list, watch or deletecollection allows; rights to a named object reach that far.
-fn selected_name(info: &RequestInfo, query: &Query) -> String {
+pub fn selected_name(info: &RequestInfo, query: &Query) -> String {
     if !info.name.is_empty() || !matches!(info.verb, "list" | "watch" | "deletecollection") {
         return String::new();
     }
@@ -182,7 +200,8 @@ fn attributes<'a>(context: &'a Context, path: &'a str, selected: &'a str) -> Att
     }
 }
 
-fn is_long_running(info: &RequestInfo) -> bool {
+/// Whether the request lasts as long as its client wants.
+pub fn is_long_running(info: &RequestInfo) -> bool {
     info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::registry::Metric;
 
@@ -45,6 +46,11 @@ impl Registry {
     pub fn register<M: Metric + Clone>(&self, (name, help): (&str, &str), metric: M) -> M {
         self.inner.lock().register(name, help, metric.clone());
         metric
+    }
+
+    /// Adds metrics that are looked up when they are asked for.
+    pub fn collect(&self, collector: Box<dyn Collector>) {
+        self.inner.lock().register_collector(collector);
     }
 
     /// All metrics in Prometheus' text format ([`CONTENT_TYPE`]).

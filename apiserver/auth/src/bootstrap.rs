@@ -63,6 +63,11 @@ pub fn objects() -> impl Iterator<Item = Object> {
     namespaces().chain(rbac::objects()).chain(priority_classes()).chain(flow_control::objects())
 }
 
+/// The flow schemas and priority levels, mandatory and suggested.
+pub fn flow_control() -> impl Iterator<Item = Object> {
+    flow_control::objects()
+}
+
 /// The namespaces that cannot be deleted, and that of leases of nodes.
 pub const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 

@@ -283,7 +283,7 @@ impl Call<'_> {
     async fn delete_member(&self, object: Arc<Object>, options: &Options) -> Result<(), ApiError> {
         let mut info = self.info.clone();
         info.namespace = object.namespace().to_owned();
-        let call = Call { info: &info, warnings: Default::default(), ..*self };
+        let call = Call { info: &info, warnings: Default::default(), admitted: Default::default(), ..*self };
         let deleted = call.delete(object.name(), options).await;
         self.warnings.add(call.warnings.take());
         match deleted {

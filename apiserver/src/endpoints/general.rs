@@ -8,7 +8,9 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::json;
 
 use crate::body::Body;
+use crate::flowcontrol::dump;
 use crate::negotiate::{self, Form, Negotiated};
+use crate::request::Query;
 use crate::respond;
 use crate::server::{Context, Server, unknown_path};
 
@@ -38,6 +40,7 @@ pub async fn answer(
             component_base::metrics::CONTENT_TYPE,
             Bytes::from(server.metrics.registry.encode()),
         )),
+        ["debug", "api_priority_and_fairness", what] => Ok(flow_control(server, what, &context.query)),
         [".well-known", "openid-configuration"] => {
             Ok(respond::json(&server.authentication.discovery_document(&server.external_address)))
         }
@@ -52,6 +55,18 @@ pub async fn answer(
         ["api" | "apis", ..] => discovery(server, &segments, headers),
         _ => Ok(unknown_path()),
     }
+}
+
+fn flow_control(server: &Server, what: &str, query: &Query) -> Response<Body> {
+    let Some(flow_control) = server.limiter.flow_control() else { return unknown_path() };
+    let levels = flow_control.levels();
+    let table = match what {
+        "dump_priority_levels" => dump::priority_levels(&levels),
+        "dump_queues" => dump::queues(&levels),
+        "dump_requests" => dump::requests(&levels, !query.get("includeRequestDetails").is_empty()),
+        _ => return unknown_path(),
+    };
+    respond::text(StatusCode::OK, table)
 }
 
 fn version_info() -> serde_json::Value {

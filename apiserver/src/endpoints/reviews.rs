@@ -32,7 +32,7 @@ pub async fn answer(call: &Call<'_>, body: &[u8]) -> Option<Result<Response<Body
 
 async fn binding(call: &Call<'_>, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let served = call.server.resources.builtin_resource("", "pods");
-    let call = Call { served, warnings: Default::default(), ..*call };
+    let call = Call { served, warnings: Default::default(), admitted: Default::default(), ..*call };
     call.bind(body).await?;
     respond::value(negotiate::accept(call.headers)?, StatusCode::CREATED, &super::success(201))
 }

@@ -165,7 +165,7 @@ impl Call<'_> {
         let mut info = self.info.clone();
         (info.resource, info.subresource, info.group) =
             ("poddisruptionbudgets".into(), "status".into(), "policy".into());
-        let call = Call { served, info: &info, warnings: Default::default(), ..*self };
+        let call = Call { served, info: &info, warnings: Default::default(), admitted: Default::default(), ..*self };
         let pod_name = meta::name(pod);
         call.modify(meta::name(budget), self.dry_run()?, |current| async move { plan_disruption(&current, pod_name) })
             .await?;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
 use crate::endpoints::read::{Freshness, parse_version};
+use crate::flowcontrol::Admitted;
 use crate::negotiate::Form;
 use crate::present::Presenter;
 use crate::request::Query;
@@ -70,6 +71,7 @@ pub async fn watch(
     presenter: Presenter,
     query: &Query,
     shutdown: CancellationToken,
+    admitted: Admitted,
 ) -> Result<Body, ApiError> {
     let options = Options::of(query)?;
     let (start, from_state) = start(store, query, &options).await?;
@@ -96,6 +98,7 @@ pub async fn watch(
         columns: true,
         ended: false,
         shutdown,
+        admitted,
     };
     Ok(Body::stream(futures::stream::unfold(stream, Stream::step)))
 }
@@ -154,6 +157,8 @@ struct Stream {
     columns: bool,
     ended: bool,
     shutdown: CancellationToken,
+    /// What the watch has until its initial events are sent.
+    admitted: Admitted,
 }
 
 type Piece = Result<Bytes, std::io::Error>;
@@ -186,6 +191,9 @@ impl Stream {
         {
             let bookmark = self.presenter.bookmark(revision, true);
             self.presenter.event_value(out, "BOOKMARK", &bookmark)?;
+        }
+        if out.is_empty() {
+            self.admitted = Admitted::Freely;
         }
         while out.is_empty() {
             tokio::select! {

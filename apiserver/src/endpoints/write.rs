@@ -14,9 +14,11 @@ use apiserver_auth::UserInfo;
 use apiserver_auth::authorization::rbac::escalation;
 use apiserver_storage::{Object, Written};
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::allocators::Allocation;
+use crate::flowcontrol::Admitted;
 use crate::negotiate::{self, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::served::Served;
@@ -36,11 +38,12 @@ pub struct Call<'a> {
     pub headers: &'a HeaderMap,
     pub user: &'a UserInfo,
     pub warnings: Warnings,
+    pub admitted: Mutex<Admitted>,
 }
 
 /// Warnings for the client, sent as `Warning` headers.
 #[derive(Default)]
-pub struct Warnings(parking_lot::Mutex<Vec<String>>);
+pub struct Warnings(Mutex<Vec<String>>);
 
 impl Warnings {
     pub fn add(&self, warnings: impl IntoIterator<Item = String>) {
@@ -257,24 +260,20 @@ impl Call<'_> {
         let mut current = self.current(name).await?;
         let mut fresh = false;
         for _ in 0..MAX_TRIES {
-            let changed = match change(current.clone()).await {
-                Err(error) if !fresh && is_stale(&error) => {
-                    fresh = true;
-                    let read = self.server.store.get_from_etcd(&current.key).await?;
-                    current = read.ok_or_else(|| self.not_found(name))?;
-                    continue;
-                }
-                changed => changed?,
-            };
-            let deleted = matches!(changed, Change::Delete);
+            let changed = change(current.clone()).await;
+            let deleted = matches!(changed, Ok(Change::Delete));
             let written = match changed {
-                Change::Write(value, allocation) => {
-                    let written = self.write(&current, value, dry_run).await;
+                Err(error) if !fresh && is_stale(&error) => {
+                    Written::Conflict(self.server.store.get_from_etcd(&current.key).await?)
+                }
+                Err(error) => return Err(error),
+                Ok(Change::Write(value, allocation)) => {
+                    let written = self.write(&current, value, fresh, dry_run).await;
                     settle(allocation, matches!(written, Ok(Written::Done(_)))).await;
                     written?
                 }
-                Change::Delete if dry_run => Written::Done(current.clone()),
-                Change::Delete => self.server.store.delete(&current).await?,
+                Ok(Change::Delete) if dry_run => self.unwritten(&current, current.clone(), fresh).await?,
+                Ok(Change::Delete) => self.server.store.delete(&current).await?,
             };
             match written {
                 Written::Done(object) => return Ok(Modified { object, deleted }),
@@ -314,15 +313,32 @@ impl Call<'_> {
     }
 
     /// Writes a changed object, unless it is the same or this is a trial.
-    async fn write(&self, current: &Arc<Object>, value: Value, dry_run: bool) -> Result<Written, ApiError> {
+    async fn write(
+        &self,
+        current: &Arc<Object>,
+        value: Value,
+        fresh: bool,
+        dry_run: bool,
+    ) -> Result<Written, ApiError> {
         let json = to_stored(value)?;
         if json == current.stored() {
-            return Ok(Written::Done(current.clone()));
+            return self.unwritten(current, current.clone(), fresh).await;
         }
         if dry_run {
-            return dry(&current.key, &json, current.revision).map(Written::Done);
+            return self.unwritten(current, dry(&current.key, &json, current.revision)?, fresh).await;
         }
         Ok(self.server.store.update(&current.key, json, current.revision, self.ttl()).await?)
+    }
+
+    /// The outcome of a change that nothing is written for. No write has compared its object with the one in etcd then, behind which
+    /// the cache may be.
+    async fn unwritten(&self, current: &Arc<Object>, outcome: Arc<Object>, fresh: bool) -> Result<Written, ApiError> {
+        if fresh {
+            return Ok(Written::Done(outcome));
+        }
+        let read = self.server.store.get_from_etcd(&current.key).await?;
+        let same = read.as_ref().is_some_and(|read| read.revision == current.revision);
+        Ok(if same { Written::Done(outcome) } else { Written::Conflict(read) })
     }
 }
 

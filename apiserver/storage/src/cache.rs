@@ -201,6 +201,12 @@ impl Cache {
         self.logs.lock().subscribe(resource_prefix, scope, revision)
     }
 
+    /// How many watchers a write to the resource is shown to: those of all, of its namespace, and of the object alone. Watchers of
+    /// a field's value are few for each value.
+    pub fn watchers(&self, resource_prefix: &str, namespace: &str, name: &str) -> usize {
+        self.logs.lock().watchers(resource_prefix, namespace, name)
+    }
+
     /// Adds an observer and shows it the objects that exist. Called while nothing writes: before the cache is filled.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         let prefixes = observer.resources().iter().map(|r| (keys::builtin_prefix(r.group, r.resource), *r)).collect();

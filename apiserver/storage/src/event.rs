@@ -151,6 +151,20 @@ impl Logs {
         Ok(Watcher { log, cursor, backlog, after: revision })
     }
 
+    /// How many watchers there are of a resource as a whole, of a namespace, and of an object.
+    pub fn watchers(&self, prefix: &str, namespace: &str, name: &str) -> usize {
+        let Some(logs) = self.by_prefix.get(prefix) else { return 0 };
+        let key =
+            || if namespace.is_empty() { format!("{prefix}{name}") } else { format!("{prefix}{namespace}/{name}") };
+        let scopes = [
+            (!namespace.is_empty()).then(|| Scope::Namespace(namespace.into())),
+            (!name.is_empty()).then(|| Scope::Key(key().into())),
+        ];
+        // Each watcher holds its log; the log of all is held here too.
+        let scoped = scopes.iter().flatten().filter_map(|scope| logs.scoped.get(scope)).map(Weak::strong_count);
+        Arc::strong_count(&logs.all) - 1 + scoped.sum::<usize>()
+    }
+
     fn resource(&mut self, prefix: &str) -> &mut ResourceLogs {
         if !self.by_prefix.contains_key(prefix) {
             let logs =
@@ -305,6 +319,21 @@ mod tests {
         logs.publish(now, event("b", 3), [Some("n1"), Some("n2")]);
         assert_eq!(revisions(&by_name.take(10).expect("kept up")), [1]);
         assert_eq!(revisions(&by_node.take(10).expect("kept up")), [2, 3]);
+    }
+
+    #[test]
+    fn those_are_counted_who_watch_an_object_its_namespace_or_all() {
+        let mut logs = Logs::new(0);
+        let mut watch = |scope| logs.subscribe("/registry/pods/", scope, 0).expect("in the window");
+        let all = watch(Scope::All);
+        let _scoped =
+            [Scope::Namespace("ns".into()), Scope::Namespace("ns".into()), Scope::Key("/registry/pods/ns/a".into())]
+                .map(watch);
+        let count = |logs: &Logs, namespace: &str, name: &str| logs.watchers("/registry/pods/", namespace, name);
+        assert_eq!([count(&logs, "ns", "a"), count(&logs, "ns", "b"), count(&logs, "x", "a")], [4, 3, 1]);
+        drop(all);
+        assert_eq!(count(&logs, "ns", ""), 2);
+        assert_eq!(logs.watchers("/registry/nodes/", "", "a"), 0);
     }
 
     #[tokio::test]

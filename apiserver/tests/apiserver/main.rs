@@ -5,6 +5,7 @@ mod apply;
 mod bad_input;
 mod custom_resource_clients;
 mod custom_resources;
+mod flowcontrol;
 mod old_kubectl;
 mod policies;
 mod reference;

@@ -85,10 +85,16 @@ fn flow_control(existing: &Value, wanted: &Value) -> Plan {
         return Plan::Nothing;
     }
     let mut next = existing.clone();
-    add_missing_keys(&mut next["metadata"], "annotations", &wanted["metadata"]);
+    let mut spec = wanted["spec"].clone();
+    if automatic {
+        add_missing_keys(&mut next["metadata"], "annotations", &wanted["metadata"]);
+    } else if spec["exempt"].is_object() && existing["spec"]["exempt"].is_object() {
+        // How much the exempt level lends may be changed by who says so in the annotation.
+        spec["exempt"] = existing["spec"]["exempt"].clone();
+    }
     // A spec that says all that is wanted may say more: defaults that another version has added.
-    if !says(&existing["spec"], &wanted["spec"]) {
-        next["spec"] = wanted["spec"].clone();
+    if !says(&existing["spec"], &spec) {
+        next["spec"] = spec;
     }
     changed(existing, next)
 }

@@ -64,6 +64,16 @@ fn a_spec_is_kept_up_only_where_its_annotation_says_so() {
 }
 
 #[test]
+fn how_much_the_exempt_level_lends_may_be_changed_where_its_annotation_says_so() {
+    let wanted = named("prioritylevelconfigurations", "exempt");
+    let mut existing = wanted.value.clone();
+    existing["spec"]["exempt"]["lendablePercent"] = 50.into();
+    assert!(matches!(plan(Some(&existing), &wanted), Plan::Update(_)));
+    existing["metadata"]["annotations"][plan::AUTO_UPDATE_SPEC] = "false".into();
+    assert_eq!(plan(Some(&existing), &wanted), Plan::Nothing);
+}
+
+#[test]
 fn nodes_have_rules() {
     assert!(node_rules().len() > 15);
 }
