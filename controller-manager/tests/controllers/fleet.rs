@@ -33,7 +33,9 @@ pub struct Fleet {
 struct Shared {
     client: Client,
     alive: Mutex<BTreeSet<String>>,
-    next: AtomicU32,
+    /// How many pods were bound, and how many have an address.
+    bound: AtomicU32,
+    addressed: AtomicU32,
 }
 
 impl Drop for Fleet {
@@ -46,7 +48,12 @@ impl Fleet {
     pub async fn start(client: Client, nodes: &[&str]) -> Result<Self> {
         let shutdown = Shutdown::new();
         let pods = Informers::new(client.clone(), shutdown.clone()).get::<Pod>();
-        let shared = Arc::new(Shared { client, alive: Mutex::default(), next: AtomicU32::new(0) });
+        let shared = Arc::new(Shared {
+            client,
+            alive: Mutex::default(),
+            bound: AtomicU32::new(0),
+            addressed: AtomicU32::new(0),
+        });
         let fleet = Self { shared, pods, shutdown };
         for node in nodes {
             fleet.add(node).await?;
@@ -202,7 +209,7 @@ impl Shared {
             let term = spec.pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0")?;
             Some(term.as_str()?.to_owned())
         });
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let turn = self.bound.fetch_add(1, Ordering::Relaxed);
         let chosen = {
             let alive = self.alive.lock();
             let turn = usize::try_from(turn).unwrap_or(0) % alive.len().max(1);
@@ -225,7 +232,7 @@ impl Shared {
         if let Some(known) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) {
             return known;
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.addressed.fetch_add(1, Ordering::Relaxed);
         format!("10.244.{}.{}", number / 250 % 250, number % 250 + 1)
     }
 
