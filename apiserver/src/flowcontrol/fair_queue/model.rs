@@ -107,7 +107,7 @@ pub struct Request<T> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finished {
     pub executed: Duration,
-    /// How long the seats are still taken; then [`QueueSet::release`] is due. None where they are free.
+    /// How long the seats are still taken; then [`release`](super::QueueSet::release) is due. None where they are free.
     pub lingering: Option<Duration>,
 }
 
