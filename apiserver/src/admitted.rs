@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use apimachinery::codec::{self, FieldValidation};
-use apimachinery::schema::{self, FieldType, Schema};
+use apimachinery::schema::{self, FieldType, Resource, Schema};
 use apimachinery::{ApiError, meta};
 use apiserver_admission::{Form, Name, Operation, Request};
 use serde_json::{Map, Value, json};
@@ -64,6 +64,10 @@ impl Request for Call<'_> {
         let is_other =
             |other: &&Arc<Served>| other.prefix == self.served.prefix && other.api_version != self.served.api_version;
         published.iter().filter(is_other).map(|other| form(other)).collect()
+    }
+
+    fn resource(&self, form: &Form) -> Option<Arc<Resource>> {
+        self.served_as(&form.resource).map(|served| served.resource.clone())
     }
 
     fn show(&self, stored: &Value, form: &Form) -> Value {

@@ -1,5 +1,7 @@
 //! What plugins are told about a request.
 
+use std::sync::Arc;
+
 use apimachinery::schema::Resource;
 use apimachinery::{ApiError, meta};
 use apiserver_auth::UserInfo;
@@ -12,6 +14,18 @@ pub enum Operation {
     Update,
     Delete,
     Connect,
+}
+
+impl Operation {
+    /// The name in rules and reviews.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
 }
 
 /// A request, without the object.
@@ -50,6 +64,9 @@ pub struct Form {
 pub trait Request: Send + Sync {
     /// The other forms that the same objects are served in.
     fn other_forms(&self) -> Vec<Form>;
+
+    /// The resource as it is served in a form.
+    fn resource(&self, form: &Form) -> Option<Arc<Resource>>;
 
     /// A stored object in a form.
     fn show(&self, stored: &Value, form: &Form) -> Value;
@@ -112,5 +129,19 @@ impl Attributes<'_> {
         });
         let name = if self.name.is_empty() { own } else { self.name };
         ApiError::forbidden(&self.resource.group, &self.resource.resource, name, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::attributes;
+
+    #[test]
+    fn the_kind_of_a_subresource_is_its_own() {
+        let pods = attributes(Operation::Create, "", "pods");
+        let eviction = Attributes { subresource: "eviction", ..pods }.form();
+        assert_eq!((eviction.kind.group.as_str(), eviction.kind.name.as_str()), ("policy", "Eviction"));
+        assert_eq!((eviction.resource.group.as_str(), eviction.resource.name.as_str()), ("", "pods"));
     }
 }

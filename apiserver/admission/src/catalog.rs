@@ -165,11 +165,11 @@ pub(crate) fn make(
         "AlwaysDeny" => Arc::new(AlwaysDeny),
         "MutatingAdmissionWebhook" => {
             check_webhooks(name, configuration)?;
-            Arc::new(MutatingAdmissionWebhook::new(reader(), context.webhooks.clone()))
+            Arc::new(MutatingAdmissionWebhook::new(reader(), authorizer(), context.webhooks.clone()))
         }
         "ValidatingAdmissionWebhook" => {
             check_webhooks(name, configuration)?;
-            Arc::new(ValidatingAdmissionWebhook::new(reader(), context.webhooks.clone()))
+            Arc::new(ValidatingAdmissionWebhook::new(reader(), authorizer(), context.webhooks.clone()))
         }
         "ResourceQuota" => {
             let told = configuration.part(name, &resource_quota::KINDS)?;

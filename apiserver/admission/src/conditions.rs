@@ -10,7 +10,7 @@ use apiserver_cel::{Authorize, Authorizer, Check, CompileError, Decision, Expres
 use cel::Context;
 use cel::common::types::{CelBool, CelNull};
 use cel::common::value::Val;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::matching::Request;
 use crate::object::items;
@@ -20,57 +20,13 @@ const BUDGET: u64 = 10_000_000;
 
 /// What expressions about a request see.
 pub struct Inputs<'v> {
+    /// With its objects as they are shown.
     pub request: Request<'v>,
-    /// The value of `request`: [`review`].
+    /// The value of `request`.
     pub review: &'v Value,
     /// The object of parameters; none is `null`, unless there cannot be any.
     pub params: Option<&'v Value>,
     pub authorizer: Arc<dyn Authorization>,
-}
-
-/// The request as an admission review describes it, without its objects.
-pub fn review(request: &Request<'_>) -> Value {
-    let a = request.attributes;
-    let kind = match a.resource.subresource(a.subresource) {
-        Some(sub) => json!({"group": sub.group, "version": sub.version, "kind": sub.kind}),
-        None => json!({"group": a.resource.group, "version": a.resource.version, "kind": a.resource.kind}),
-    };
-    let resource = json!({"group": a.resource.group, "version": a.resource.version, "resource": a.resource.resource});
-    let mut review = json!({
-        "uid": uuid::Uuid::new_v4().to_string(), "kind": kind, "resource": resource, "requestKind": kind,
-        "requestResource": resource, "operation": a.operation.as_str(), "userInfo": user_info(a.user),
-        "dryRun": a.dry_run,
-    });
-    for (field, text) in [
-        ("subResource", a.subresource),
-        ("requestSubResource", a.subresource),
-        ("name", a.name),
-        ("namespace", a.namespace),
-    ] {
-        if !text.is_empty() {
-            review[field] = text.into();
-        }
-    }
-    if !a.options.is_null() {
-        review["options"] = a.options.clone();
-    }
-    review
-}
-
-fn user_info(user: &UserInfo) -> Value {
-    let mut info = Map::new();
-    for (field, text) in [("username", &user.name), ("uid", &user.uid)] {
-        if !text.is_empty() {
-            info.insert(field.to_owned(), text.as_str().into());
-        }
-    }
-    if !user.groups.is_empty() {
-        info.insert("groups".to_owned(), json!(user.groups));
-    }
-    if !user.extra.is_empty() {
-        info.insert("extra".to_owned(), json!(user.extra));
-    }
-    Value::Object(info)
 }
 
 /// Answers for the user of a request.
@@ -140,6 +96,11 @@ impl Compiled {
 
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    fn truth(&self, value: &dyn Val) -> Result<bool, String> {
+        let bool = value.downcast_ref::<CelBool>().map(|bool| *bool.inner());
+        bool.ok_or_else(|| self.error("it gives no bool"))
     }
 
     fn error(&self, error: impl std::fmt::Display) -> String {
@@ -272,7 +233,7 @@ impl MatchConditions {
     pub fn hold(&self, evaluation: &mut Evaluation<'_>) -> Result<bool, String> {
         let mut failures = Vec::new();
         for condition in &self.0 {
-            match evaluation.holds(condition) {
+            match evaluation.evaluate(condition).and_then(|value| condition.truth(value.as_ref())) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
                 Err(error) => failures.push(error),
@@ -283,5 +244,40 @@ impl MatchConditions {
             [one] => Err(one.clone()),
             several => Err(format!("[{}]", several.join(", "))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use apiserver_auth::authorization::union::AlwaysDeny;
+    use serde_json::json;
+
+    use super::*;
+    use crate::Operation;
+    use crate::testing::attributes;
+
+    fn asked(expressions: &[&str]) -> Result<bool, String> {
+        let conditions: Vec<_> = expressions.iter().map(|text| json!({"name": "c", "expression": text})).collect();
+        let conditions = MatchConditions::of(&json!({"matchConditions": conditions}));
+        let (a, object) = (attributes(Operation::Create, "", "pods"), json!({"metadata": {"name": "a"}}));
+        let inputs = Inputs {
+            request: Request { attributes: &a, object: Some(&object), old: None, namespace: None },
+            review: &json!({"operation": "CREATE"}),
+            params: None,
+            authorizer: Arc::new(AlwaysDeny),
+        };
+        let mut evaluation = Evaluation::new(&inputs, &[]);
+        conditions.hold(&mut evaluation)
+    }
+
+    #[test]
+    fn one_that_does_not_hold_decides_and_failures_are_collected() {
+        assert_eq!(asked(&["object.metadata.name == 'a'", "request.operation != 'DELETE'"]), Ok(true));
+        assert_eq!(asked(&["object.absent.name == 'a'", "oldObject != null"]), Ok(false));
+        assert_eq!(asked(&["!authorizer.requestResource.check('get').allowed()"]), Ok(true));
+        let absent = "expression 'object.absent' resulted in error: no such key: absent";
+        assert_eq!(asked(&["object.absent", "true"]), Err(absent.to_owned()));
+        let both = format!("[{absent}, expression '1' resulted in error: it gives no bool]");
+        assert_eq!(asked(&["object.absent", "1", "true"]), Err(both));
     }
 }

@@ -14,11 +14,13 @@ pub mod plugin;
 pub mod plugins;
 pub mod webhook;
 
+mod means;
 mod namespaced;
 mod object;
 mod policies;
 #[cfg(test)]
 mod testing;
+mod view;
 pub mod writer;
 
 pub use attributes::{Attributes, Form, Name, Operation, Request};

@@ -3,11 +3,23 @@
 //! Kubernetes documentation, "Dynamic Admission Control", "Matching requests: rules"; the API reference of `MatchResources`.
 
 use apimachinery::labels::{Selector, SelectorError};
-use apimachinery::schema::Schema;
 use serde_json::Value;
 
 use crate::object::items;
-use crate::{Attributes, Operation};
+use crate::{Attributes, Form, Name};
+
+/// The group of webhook configurations and admission policies.
+pub(crate) const GROUP: &str = "admissionregistration.k8s.io";
+
+/// Resources that decide about admission: nothing that admits is asked about them, or a cluster could lock itself up.
+const EXEMPT: [&str; 6] = [
+    "validatingwebhookconfigurations",
+    "mutatingwebhookconfigurations",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
 
 /// A `RuleWithOperations`, or one with `resourceNames`.
 #[derive(Clone, Debug)]
@@ -38,18 +50,6 @@ pub struct Request<'a> {
     pub namespace: Option<&'a Value>,
 }
 
-impl Operation {
-    /// The name in rules and reviews.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
-        }
-    }
-}
-
 fn texts(rule: &Value, field: &str) -> Vec<String> {
     items(rule, &format!("/{field}")).iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
@@ -75,13 +75,14 @@ impl Rule {
         }
     }
 
-    /// Whether the rule is about the request; with `equivalent` also where it names another version of the resource.
-    pub fn matches(&self, a: &Attributes<'_>, equivalent: bool) -> bool {
+    /// Whether the rule is about the request, if it were for this form of the resource.
+    pub fn matches(&self, a: &Attributes<'_>, resource: &Name) -> bool {
         names(&self.operations, a.operation.as_str())
             && self.matches_scope(a)
             && (self.names.is_empty() || self.names.iter().any(|name| name == a.name))
-            && self.matches_resource(a)
-            && (self.matches_version(&a.resource.group, &a.resource.version) || equivalent && self.matches_other(a))
+            && names(&self.groups, &resource.group)
+            && names(&self.versions, &resource.version)
+            && self.matches_resource(&resource.name, a.subresource)
     }
 
     fn matches_scope(&self, a: &Attributes<'_>) -> bool {
@@ -94,30 +95,26 @@ impl Rule {
         }
     }
 
-    fn matches_resource(&self, a: &Attributes<'_>) -> bool {
+    fn matches_resource(&self, name: &str, subresource: &str) -> bool {
         self.resources.iter().any(|wanted| {
-            let (resource, subresource) = wanted.split_once('/').unwrap_or((wanted, ""));
-            (resource == "*" || resource == a.resource.resource) && (subresource == "*" || subresource == a.subresource)
+            let (wanted, part) = wanted.split_once('/').unwrap_or((wanted, ""));
+            (wanted == "*" || wanted == name) && (part == "*" || part == subresource)
         })
     }
+}
 
-    fn matches_version(&self, group: &str, version: &str) -> bool {
-        names(&self.groups, group) && names(&self.versions, version)
+/// The form in which a request is shown to whom these rules are of; none if no rule is about it. With `equivalent`, the
+/// `matchPolicy`, rules may also name another form of the same objects.
+pub fn form(rules: &[Rule], a: &Attributes<'_>, equivalent: bool) -> Option<Form> {
+    let own = a.form();
+    if rules.iter().any(|rule| rule.matches(a, &own.resource)) {
+        return Some(own);
     }
-
-    /// Whether another version of the resource is meant. All versions of a custom resource are the same objects.
-    fn matches_other(&self, a: &Attributes<'_>) -> bool {
-        let (group, resource) = (&a.resource.group, &a.resource.resource);
-        let mut builtin = Schema::builtin().resources().iter().filter(|other| &other.resource == resource).peekable();
-        let is_builtin = Schema::builtin().resource(group, &a.resource.version, resource).is_some();
-        if builtin.peek().is_none() || !is_builtin {
-            return names(&self.groups, group);
-        }
-        let is_event = |group: &str| resource == "events" && matches!(group, "" | "events.k8s.io");
-        builtin
-            .filter(|other| other.group == *group || is_event(group) && is_event(&other.group))
-            .any(|other| self.matches_version(&other.group, &other.version))
+    if !equivalent || rules.is_empty() {
+        return None;
     }
+    let others = a.request.other_forms();
+    rules.iter().find_map(|rule| others.iter().find(|form| rule.matches(a, &form.resource))).cloned()
 }
 
 /// `MatchResources` of policies and bindings.
@@ -155,13 +152,18 @@ impl Selectors {
         })
     }
 
-    /// Whether the request is about what they select: by the object's labels before or after.
+    /// Whether the request is about what they select.
     pub fn match_request(&self, request: &Request<'_>) -> bool {
         self.match_namespace(request) && self.match_object(request)
     }
 
+    /// Whether the labels of the namespace that the object is in decide.
+    pub fn need_namespace(&self, a: &Attributes<'_>) -> bool {
+        !self.namespaces.is_empty() && !a.namespace.is_empty() && !a.is("", "namespaces")
+    }
+
     /// Objects of the cluster are in no namespace, and so never left out; a Namespace is selected by its own labels.
-    fn match_namespace(&self, request: &Request<'_>) -> bool {
+    pub fn match_namespace(&self, request: &Request<'_>) -> bool {
         let a = request.attributes;
         if self.namespaces.is_empty() {
             return true;
@@ -173,7 +175,8 @@ impl Selectors {
         a.namespace.is_empty() || request.namespace.is_some_and(|namespace| self.namespaces.matches_object(namespace))
     }
 
-    fn match_object(&self, request: &Request<'_>) -> bool {
+    /// By the labels before or after.
+    pub fn match_object(&self, request: &Request<'_>) -> bool {
         let matches = |object: Option<&Value>| {
             object.is_some_and(|object| object["metadata"].is_object() && self.objects.matches_object(object))
         };
@@ -196,89 +199,19 @@ impl MatchResources {
         })
     }
 
-    /// Whether the request is among them. Without rules any is that the selectors select.
-    pub fn matches(&self, request: &Request<'_>) -> bool {
-        let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(request.attributes, self.equivalent));
-        (self.rules.is_empty() || any(&self.rules)) && !any(&self.excluded) && self.selectors.match_request(request)
+    /// The form in which the request is among them, if it is. Without rules any is that the selectors select.
+    pub fn form(&self, request: &Request<'_>) -> Option<Form> {
+        let a = request.attributes;
+        let among = |rules: &[Rule]| form(rules, a, self.equivalent);
+        let found = if self.rules.is_empty() { Some(a.form()) } else { among(&self.rules) };
+        found.filter(|_| among(&self.excluded).is_none() && self.selectors.match_request(request))
     }
 }
 
-/// Whether no policy and no webhook is asked about a request: what configures them must stay in reach of those who would repair it.
+/// Whether no policy and no webhook is asked about a request: it is for what configures them.
 pub fn is_exempt(a: &Attributes<'_>) -> bool {
-    a.resource.group == "admissionregistration.k8s.io"
+    a.resource.group == GROUP && EXEMPT.contains(&a.resource.resource.as_str())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::testing::attributes;
-
-    #[test]
-    fn rules_name_operations_resources_versions_and_scope() {
-        let rule = |change: Value| {
-            let mut rule = json!({"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"],
-                "resources": ["deployments"]});
-            for (field, value) in change.as_object().into_iter().flatten() {
-                rule[field] = value.clone();
-            }
-            Rule::of(&rule)
-        };
-        let mut a = attributes(Operation::Create, "apps", "deployments");
-        a.name = "web";
-        for (change, exact, equivalent) in [
-            (json!({}), true, true),
-            (json!({"operations": ["*"]}), true, true),
-            (json!({"operations": ["UPDATE", "DELETE"]}), false, false),
-            (json!({"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}), true, true),
-            (json!({"apiGroups": [""]}), false, false),
-            (json!({"apiVersions": ["v2"]}), false, false),
-            (json!({"resources": ["deployments/status", "pods"]}), false, false),
-            (json!({"resources": ["*/*"]}), true, true),
-            (json!({"resources": ["deployments/*"]}), true, true),
-            (json!({"scope": "Namespaced"}), true, true),
-            (json!({"scope": "Cluster"}), false, false),
-            (json!({"resourceNames": ["web"]}), true, true),
-            (json!({"resourceNames": ["other"]}), false, false),
-        ] {
-            let rule = rule(change.clone());
-            assert_eq!((rule.matches(&a, false), rule.matches(&a, true)), (exact, equivalent), "{change}");
-        }
-        a.subresource = "scale";
-        assert!(!rule(json!({})).matches(&a, true));
-        assert!(rule(json!({"resources": ["*/scale"]})).matches(&a, false));
-    }
-
-    #[test]
-    fn equivalent_rules_name_another_version() {
-        let mut a = attributes(Operation::Create, "", "events");
-        a.namespace = "dev";
-        let rule = Rule::of(&json!({"operations": ["*"], "apiGroups": ["events.k8s.io"], "apiVersions": ["v1"],
-            "resources": ["events"]}));
-        assert!(!rule.matches(&a, false) && rule.matches(&a, true));
-    }
-
-    #[test]
-    fn selectors_look_at_labels_before_and_after() {
-        let resources = json!({"namespaceSelector": {"matchLabels": {"env": "test"}},
-            "objectSelector": {"matchLabels": {"app": "a"}}});
-        let selectors = Selectors::of(&resources).expect("selectors");
-        let labelled = |key: &str, value: &str| json!({"metadata": {"name": "x", "labels": {key: value}}});
-        let (test, prod) = (labelled("env", "test"), labelled("env", "prod"));
-        let (with, without) = (labelled("app", "a"), labelled("app", "b"));
-        let a = attributes(Operation::Update, "", "pods");
-        for (object, old, namespace, wanted) in [
-            (&with, &with, &test, true),
-            (&with, &with, &prod, false),
-            (&without, &with, &test, true),
-            (&without, &without, &test, false),
-        ] {
-            let request = Request { attributes: &a, object: Some(object), old: Some(old), namespace: Some(namespace) };
-            assert_eq!(selectors.match_request(&request), wanted, "{object} {old} {namespace}");
-        }
-        let cluster = attributes(Operation::Create, "", "nodes");
-        let request = Request { attributes: &cluster, object: Some(&with), old: None, namespace: None };
-        assert!(selectors.match_request(&request));
-    }
-}
+mod tests;

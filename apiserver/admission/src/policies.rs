@@ -8,8 +8,6 @@ mod registry;
 
 use std::sync::Arc;
 
-use apiserver_auth::authorization::Authorizer;
-use apiserver_storage::reader::{GroupResource, Reader};
 use serde_json::Value;
 
 pub(crate) use definition::{Binding, Body, Policy};
@@ -17,10 +15,9 @@ pub(crate) use registry::{Known, Policies};
 
 use crate::conditions::{Evaluation, Inputs};
 use crate::matching::{Request, is_exempt};
-use crate::{Attributes, Operation};
+use crate::means::Means;
+use crate::{Attributes, Form, Operation};
 use params::Missing;
-
-const NAMESPACES: GroupResource<'static> = GroupResource::new("", "namespaces");
 
 /// Requests about which no policy is asked: they only ask something themselves.
 const QUESTIONS: [(&str, &str); 6] = [
@@ -37,38 +34,12 @@ pub(crate) fn concerns(a: &Attributes<'_>) -> bool {
     !is_exempt(a) && !QUESTIONS.iter().any(|(group, resource)| a.is_any(group, resource))
 }
 
-/// What policies are evaluated with.
-#[derive(Clone)]
-pub(crate) struct Means {
-    pub reader: Arc<dyn Reader>,
-    pub authorizer: Arc<dyn Authorizer>,
-}
-
-impl Means {
-    /// The namespace of the object; a Namespace has none.
-    pub(crate) fn namespace(&self, a: &Attributes<'_>) -> Option<Arc<Value>> {
-        let none = a.namespace.is_empty() || a.is_any("", "namespaces") && a.subresource.is_empty();
-        if none { None } else { self.reader.get(NAMESPACES, "", a.namespace) }
-    }
-
-    /// As [`Means::namespace`], also where the cache does not know of it yet.
-    pub(crate) async fn fresh_namespace(
-        &self,
-        a: &Attributes<'_>,
-    ) -> Result<Option<Arc<Value>>, apimachinery::ApiError> {
-        match self.namespace(a) {
-            None if !a.namespace.is_empty() && !a.is_any("", "namespaces") => {
-                self.reader.get_consistent(NAMESPACES, "", a.namespace).await
-            }
-            known => Ok(known),
-        }
-    }
-}
-
 /// A policy that is to be asked, by its binding, with one of its objects of parameters.
 pub(crate) struct Invocation<'k, B> {
     pub policy: &'k Policy<B>,
     pub binding: &'k Binding,
+    /// What the policy is about, in which the request is shown.
+    pub form: Form,
     pub params: Option<Arc<Value>>,
 }
 
@@ -117,25 +88,23 @@ pub(crate) fn asked<'k, B>(known: &'k Known<B>, request: &Request<'_>, means: &M
         if bindings.peek().is_none() {
             continue;
         }
-        match &policy.matches {
-            Ok(resources) if resources.matches(request) => {}
-            Ok(_) => continue,
+        match policy.matches.as_ref().map(|resources| resources.form(request)) {
+            Ok(Some(form)) => bindings.for_each(|binding| asked.bind(policy, binding, &form, request, means)),
+            Ok(None) => {}
             Err(error) => {
                 let message = format!("failed to configure policy: {error}");
                 asked.misconfigured.push(Misconfigured { policy: &policy.name, binding: None, message });
-                continue;
             }
         }
-        bindings.for_each(|binding| asked.bind(policy, binding, request, means));
     }
     asked.misconfigured.retain(|fault| known.policies.get(fault.policy).is_some_and(|policy| !policy.ignores_failure));
     asked
 }
 
 impl<'k, B> Asked<'k, B> {
-    fn bind(&mut self, policy: &'k Policy<B>, binding: &'k Binding, request: &Request<'_>, means: &Means) {
+    fn bind(&mut self, policy: &'k Policy<B>, binding: &'k Binding, form: &Form, request: &Request<'_>, means: &Means) {
         let found = match &binding.matches {
-            Ok(resources) if resources.as_ref().is_none_or(|resources| resources.matches(request)) => {
+            Ok(resources) if resources.as_ref().is_none_or(|resources| resources.form(request).is_some()) => {
                 params::of(policy.param_kind.as_ref(), binding, request.attributes.namespace, &*means.reader)
             }
             Ok(_) => return,
@@ -143,7 +112,8 @@ impl<'k, B> Asked<'k, B> {
         };
         match found {
             Ok(all) => {
-                self.invocations.extend(all.into_iter().map(|params| Invocation { policy, binding, params }));
+                let invocation = |params| Invocation { policy, binding, form: form.clone(), params };
+                self.invocations.extend(all.into_iter().map(invocation));
             }
             Err(error) => self.misconfigured.push(Misconfigured {
                 policy: &policy.name,

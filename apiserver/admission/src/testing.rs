@@ -4,33 +4,53 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use apimachinery::ApiError;
-use apimachinery::schema::Schema;
+use apimachinery::schema::{Resource, Schema};
 use apiserver_auth::UserInfo;
 use apiserver_storage::reader::{Change, GroupResource, Observer, Reader};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use serde_json::Value;
 
-use crate::attributes::{Form, Request};
+use crate::attributes::{Form, Name, Request};
 use crate::writer::Outcome;
 use crate::{Attributes, Operation, Plugin, Writer};
 
 static NOBODY: LazyLock<UserInfo> = LazyLock::new(UserInfo::default);
 static NULL: Value = Value::Null;
 
-/// Objects that have one form, and a client that is told nothing.
-struct Plain;
+/// What a request knows whose objects have these other forms too, which differ in the version only; its client is told nothing.
+pub(crate) struct Forms(pub Vec<Form>);
 
-impl Request for Plain {
+static PLAIN: Forms = Forms(Vec::new());
+
+/// A form of a group and version, with a kind and a resource.
+pub(crate) fn form(group: &str, version: &str, kind: &str, resource: &str) -> Form {
+    let name = |name: &str| Name { group: group.to_owned(), version: version.to_owned(), name: name.to_owned() };
+    Form { kind: name(kind), resource: name(resource) }
+}
+
+impl Request for Forms {
     fn other_forms(&self) -> Vec<Form> {
-        Vec::new()
+        self.0.clone()
     }
 
-    fn show(&self, stored: &Value, _: &Form) -> Value {
-        stored.clone()
+    fn resource(&self, form: &Form) -> Option<Arc<Resource>> {
+        let Name { group, version, name } = &form.resource;
+        Schema::builtin().resource(group, version, name).cloned()
     }
 
-    fn take(&self, shown: Value, _: &Form, _: &Value) -> Result<Value, ApiError> {
+    fn show(&self, stored: &Value, form: &Form) -> Value {
+        let mut shown = stored.clone();
+        if self.0.contains(form) {
+            shown["apiVersion"] = format!("{}/{}", form.kind.group, form.kind.version).into();
+        }
+        shown
+    }
+
+    fn take(&self, mut shown: Value, form: &Form, stored: &Value) -> Result<Value, ApiError> {
+        if self.0.contains(form) {
+            shown["apiVersion"] = stored["apiVersion"].clone();
+        }
         Ok(shown)
     }
 
@@ -53,7 +73,7 @@ pub(crate) fn attributes(operation: Operation, group: &str, resource: &str) -> A
         user: &NOBODY,
         dry_run: false,
         options: &NULL,
-        request: &Plain,
+        request: &PLAIN,
     }
 }
 

@@ -13,13 +13,12 @@ use apiserver_storage::reader::{GroupResource, Observer, Reader};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::conditions::review;
-use crate::matching::Request;
-use crate::policies::{self, Invocation, Means, Policies, asked};
+use crate::matching::{GROUP, Request};
+use crate::means::Means;
+use crate::policies::{self, Invocation, Policies, asked};
 use crate::{Attributes, Operation, Plugin};
 use mutations::Mutations;
 
-const GROUP: &str = "admissionregistration.k8s.io";
 const RESOURCES: [GroupResource<'static>; 2] = [
     GroupResource::new(GROUP, "mutatingadmissionpolicies"),
     GroupResource::new(GROUP, "mutatingadmissionpolicybindings"),

@@ -6,27 +6,30 @@ use std::sync::Arc;
 
 use apimachinery::managed_fields::Set;
 use apimachinery::{ApiError, meta};
+use apiserver_auth::authorization::Authorizer;
 use apiserver_storage::reader::{Change, GroupResource, Observer, Reader};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::matching::{GROUP, is_exempt};
+use crate::means::Means;
 use crate::passes::Passes;
-use crate::webhook::{self, GROUP, Hook, Hooks, Matching, Metrics, Services};
+use crate::webhook::{Hook, Hooks, Matching, Metrics, Services};
 use crate::{Attributes, Form, Plugin};
 
 const NAME: &str = "MutatingAdmissionWebhook";
 const CONFIGURATIONS: GroupResource<'static> = GroupResource::new(GROUP, "mutatingwebhookconfigurations");
 
 pub struct MutatingAdmissionWebhook {
-    reader: Arc<dyn Reader>,
+    means: Means,
     hooks: Hooks,
     metrics: Metrics,
 }
 
 impl MutatingAdmissionWebhook {
-    pub fn new(reader: Arc<dyn Reader>, metrics: Metrics) -> Self {
+    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<dyn Authorizer>, metrics: Metrics) -> Self {
         let hooks = Hooks::new(CONFIGURATIONS, Arc::new(Services(Arc::clone(&reader))));
-        MutatingAdmissionWebhook { reader, hooks, metrics }
+        MutatingAdmissionWebhook { means: Means { reader, authorizer }, hooks, metrics }
     }
 
     /// Lets one webhook change the object; tells whether it did.
@@ -71,14 +74,14 @@ impl Plugin for MutatingAdmissionWebhook {
         old: Option<&Value>,
         passes: &mut Passes,
     ) -> Result<(), ApiError> {
-        if webhook::is_exempt(a) {
+        if is_exempt(a) {
             return Ok(());
         }
         let hooks = Arc::clone(&self.hooks.all());
         if passes.is_second() {
             passes.calls(NAME).start_again(object);
         }
-        let matching = Matching { reader: &self.reader, a, old };
+        let matching = Matching { means: &self.means, a, old };
         for hook in hooks.iter() {
             let shown = (!object.is_null()).then_some(&*object);
             let Some(form) = matching.form(hook, shown).await? else { continue };

@@ -12,13 +12,13 @@ use apiserver_storage::reader::{GroupResource, Observer, Reader};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::conditions::review;
-use crate::matching::Request;
-use crate::policies::{self, Invocation, Means, Misconfigured, Policies, asked};
+use crate::matching::{GROUP, Request};
+use crate::means::Means;
+use crate::policies::{self, Invocation, Misconfigured, Policies, asked};
+use crate::view::View;
 use crate::{Attributes, Plugin};
 use validations::{Failure, Validations};
 
-const GROUP: &str = "admissionregistration.k8s.io";
 const RESOURCES: [GroupResource<'static>; 2] = [
     GroupResource::new(GROUP, "validatingadmissionpolicies"),
     GroupResource::new(GROUP, "validatingadmissionpolicybindings"),
@@ -86,12 +86,11 @@ impl ValidatingAdmissionPolicy {
         if action == "Deny" {
             refusals.extend(asked.misconfigured.iter().map(Refusal::misconfigured));
         }
-        if asked.invocations.is_empty() {
-            return refusals;
-        }
-        let review = review(&request);
+        let mut view: Option<View> = None;
         for invocation in &asked.invocations {
-            let found = validations::failures(invocation, request, &review, &self.means);
+            view.take_if(|view| view.form != invocation.form);
+            let view = view.get_or_insert_with(|| View::of(&request, &invocation.form));
+            let found = validations::failures(invocation, view.request(request), &view.review, &self.means);
             let counted = if invocation.binding.has(action) { found.failures } else { Vec::new() };
             let broken = if action == "Deny" { found.annotations } else { Vec::new() };
             refusals.extend(counted.into_iter().chain(broken).map(|failure| Refusal::of(invocation, failure)));

@@ -5,26 +5,29 @@
 use std::sync::Arc;
 
 use apimachinery::ApiError;
+use apiserver_auth::authorization::Authorizer;
 use apiserver_storage::reader::{Change, GroupResource, Observer, Reader};
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::webhook::{self, GROUP, Hook, Hooks, Matching, Metrics, Services};
+use crate::matching::{GROUP, is_exempt};
+use crate::means::Means;
+use crate::webhook::{Hook, Hooks, Matching, Metrics, Services};
 use crate::{Attributes, Form, Plugin};
 
 const CONFIGURATIONS: GroupResource<'static> = GroupResource::new(GROUP, "validatingwebhookconfigurations");
 
 pub struct ValidatingAdmissionWebhook {
-    reader: Arc<dyn Reader>,
+    means: Means,
     hooks: Hooks,
     metrics: Metrics,
 }
 
 impl ValidatingAdmissionWebhook {
-    pub fn new(reader: Arc<dyn Reader>, metrics: Metrics) -> Self {
+    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<dyn Authorizer>, metrics: Metrics) -> Self {
         let hooks = Hooks::new(CONFIGURATIONS, Arc::new(Services(Arc::clone(&reader))));
-        ValidatingAdmissionWebhook { reader, hooks, metrics }
+        ValidatingAdmissionWebhook { means: Means { reader, authorizer }, hooks, metrics }
     }
 
     async fn call(
@@ -60,11 +63,11 @@ impl Plugin for ValidatingAdmissionWebhook {
     }
 
     async fn validate(&self, a: &Attributes<'_>, object: Option<&Value>, old: Option<&Value>) -> Result<(), ApiError> {
-        if webhook::is_exempt(a) {
+        if is_exempt(a) {
             return Ok(());
         }
         let hooks = Arc::clone(&self.hooks.all());
-        let matching = Matching { reader: &self.reader, a, old };
+        let matching = Matching { means: &self.means, a, old };
         let mut asked = Vec::new();
         for hook in hooks.iter() {
             if let Some(form) = matching.form(hook, object).await? {

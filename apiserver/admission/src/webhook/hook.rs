@@ -3,15 +3,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use apimachinery::labels::Selector;
+use apimachinery::labels::SelectorError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use component_base::webhook::{Address, Client, Resolver, Target};
 use serde_json::Value;
 
-use super::conditions::Condition;
-use super::matching::Rule;
 use super::review::Version;
+use crate::conditions::MatchConditions;
+use crate::matching::{Rule, Selectors};
 use crate::object::{items, text};
 
 /// The port of a Service where none is said.
@@ -27,9 +27,8 @@ pub struct Hook {
     pub(super) rules: Vec<Rule>,
     /// Whether requests for other forms of the same objects are its affair too.
     pub(super) equivalent: bool,
-    pub(super) namespaces: Result<Selector, String>,
-    pub(super) objects: Result<Selector, String>,
-    pub(super) conditions: Vec<Condition>,
+    pub(super) selectors: Result<Selectors, SelectorError>,
+    pub(super) conditions: MatchConditions,
     /// Whether a failed call lets the request pass.
     pub ignores_failures: bool,
     /// Whether it wants to see changes that are made after it.
@@ -41,10 +40,6 @@ pub struct Hook {
     resolver: Arc<dyn Resolver>,
     /// Made by the first call: who tells of changes of configurations must not wait for keys to be read.
     client: OnceLock<Result<Client, String>>,
-}
-
-fn selector(selector: &Value) -> Result<Selector, String> {
-    Selector::from_label_selector(Some(selector)).map_err(|error| error.to_string())
 }
 
 fn client(config: &Value, resolver: Arc<dyn Resolver>) -> Result<Client, String> {
@@ -77,9 +72,8 @@ impl Hook {
             id: format!("{configuration}/{name}/{index}"),
             rules: items(webhook, "/rules").iter().map(Rule::of).collect(),
             equivalent: webhook["matchPolicy"] != "Exact",
-            namespaces: selector(&webhook["namespaceSelector"]),
-            objects: selector(&webhook["objectSelector"]),
-            conditions: items(webhook, "/matchConditions").iter().map(Condition::of).collect(),
+            selectors: Selectors::of(webhook),
+            conditions: MatchConditions::of(webhook),
             ignores_failures: webhook["failurePolicy"] == "Ignore",
             reinvoked: webhook["reinvocationPolicy"] == "IfNeeded",
             no_effects_in_dry_run: matches!(text(webhook, "/sideEffects"), "None" | "NoneOnDryRun"),

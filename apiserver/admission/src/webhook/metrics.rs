@@ -83,7 +83,7 @@ impl Call<'_> {
     }
 
     fn ended(self, code: u16, rejected: bool) {
-        let (name, operation) = (self.hook.name.clone(), self.operation.word());
+        let (name, operation) = (self.hook.name.clone(), self.operation.as_str());
         let rejected = if rejected { "true" } else { "false" };
         let labels = DurationLabels { name: name.clone(), r#type: self.sort, operation, rejected };
         self.metrics.durations.get_or_create(&labels).observe(self.began.elapsed().as_secs_f64());

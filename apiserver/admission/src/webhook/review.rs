@@ -3,14 +3,14 @@
 //! Kubernetes documentation, "Dynamic Admission Control" ("Webhook request and response"); admission.k8s.io/v1 and
 //! v1beta1.
 
-use apimachinery::meta;
 use apimachinery::status::Status;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::{Attributes, Form, Name, Operation};
+use crate::view::describe;
+use crate::{Attributes, Form};
 
 /// A version of the review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,65 +36,6 @@ impl Version {
     }
 }
 
-fn kind(name: &Name) -> Value {
-    json!({"group": name.group, "version": name.version, "kind": name.name})
-}
-
-fn resource(name: &Name) -> Value {
-    json!({"group": name.group, "version": name.version, "resource": name.name})
-}
-
-fn user(a: &Attributes<'_>) -> Value {
-    let mut user = json!({"username": a.user.name});
-    if !a.user.uid.is_empty() {
-        user["uid"] = a.user.uid.as_str().into();
-    }
-    if !a.user.groups.is_empty() {
-        user["groups"] = a.user.groups.clone().into();
-    }
-    if !a.user.extra.is_empty() {
-        user["extra"] = json!(a.user.extra);
-    }
-    user
-}
-
-fn options(a: &Attributes<'_>) -> Value {
-    let (kind, options) = match a.operation {
-        Operation::Connect => return Value::Null,
-        Operation::Delete => ("DeleteOptions", a.options.clone()),
-        Operation::Create => ("CreateOptions", a.request.options(a.operation)),
-        Operation::Update => ("UpdateOptions", a.request.options(a.operation)),
-    };
-    let mut options = if options.is_object() { options } else { Value::Object(Map::new()) };
-    options["kind"] = kind.into();
-    options["apiVersion"] = "meta.k8s.io/v1".into();
-    options
-}
-
-/// A request as reviews and conditions see it, but for its uid and its objects.
-pub(super) fn attributes(a: &Attributes<'_>, form: &Form, object: Option<&Value>) -> Value {
-    let own = a.form();
-    let mut request = json!({
-        "kind": kind(&form.kind), "resource": resource(&form.resource),
-        "requestKind": kind(&own.kind), "requestResource": resource(&own.resource),
-        "operation": a.operation.word(), "userInfo": user(a), "dryRun": a.dry_run, "options": options(a),
-    });
-    let name = if a.name.is_empty() { object.map_or("", meta::name) } else { a.name };
-    // A Namespace that is created is in itself.
-    let namespace = if a.is("", "namespaces") { name } else { a.namespace };
-    for (field, text) in [
-        ("name", name),
-        ("namespace", namespace),
-        ("subResource", a.subresource),
-        ("requestSubResource", a.subresource),
-    ] {
-        if !text.is_empty() {
-            request[field] = text.into();
-        }
-    }
-    request
-}
-
 /// The review that a webhook is sent.
 pub(super) fn request(
     version: Version,
@@ -104,7 +45,7 @@ pub(super) fn request(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Value {
-    let mut request = attributes(a, form, object);
+    let mut request = describe(a, form, object);
     request["uid"] = uid.into();
     for (field, value) in [("object", object), ("oldObject", old)] {
         request[field] = value.map_or(Value::Null, |value| a.request.show(value, form));

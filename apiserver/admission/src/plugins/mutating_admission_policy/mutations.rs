@@ -1,16 +1,17 @@
 //! The mutations of a policy, evaluated and applied.
 
 use apimachinery::codec::{self, FieldValidation};
-use apimachinery::schema::{Schema, Type};
+use apimachinery::schema::{Resource, Schema, Type};
 use apimachinery::{managed_fields, meta, patch};
 use apiserver_cel::to_json;
 use serde_json::Value;
 
-use super::review;
 use crate::conditions::Compiled;
 use crate::matching::Request;
+use crate::means::Means;
 use crate::object::{items, text};
-use crate::policies::{Body, Invocation, Means};
+use crate::policies::{Body, Invocation};
+use crate::view::View;
 
 /// What a policy changes.
 pub(crate) struct Mutations {
@@ -48,8 +49,8 @@ impl Mutation {
     }
 
     /// The object with what the expression gave.
-    fn applied(&self, request: Request<'_>, object: &Value, made: Value) -> Result<Value, String> {
-        let ty = type_of(request, object);
+    fn applied(&self, own: &Resource, object: &Value, made: Value) -> Result<Value, String> {
+        let ty = type_of(own, object);
         let changed = match self {
             Mutation::Apply(_) => applied(ty, object, made)?,
             Mutation::Patch(_) => {
@@ -62,9 +63,8 @@ impl Mutation {
 }
 
 /// The type of the object, which through a subresource may be another one than the resource's.
-fn type_of<'a>(request: Request<'a>, object: &Value) -> &'a Type {
+fn type_of<'a>(own: &'a Resource, object: &Value) -> &'a Type {
     let kind = text(object, "/kind");
-    let own = &request.attributes.resource;
     let builtin =
         if kind == own.kind { None } else { Schema::builtin().type_for_kind(meta::api_version(object), kind) };
     builtin.unwrap_or(&own.ty)
@@ -86,21 +86,30 @@ pub(crate) fn apply(
     object: &mut Value,
     means: &Means,
 ) -> Result<bool, String> {
-    let review = review(&request);
-    if invocation.begin(Request { object: Some(object), ..request }, &review, means)?.is_none() {
+    let (a, form) = (request.attributes, &invocation.form);
+    let view = View::of(&Request { object: Some(object), ..request }, form);
+    let request = view.request(request);
+    let Some(before) = request.object else { return Ok(false) };
+    if invocation.begin(request, &view.review, means)?.is_none() {
         return Ok(false);
     }
-    let mut current = object.clone();
+    let resource = a.request.resource(form);
+    let own = resource.as_deref().unwrap_or(a.resource);
+    let mut current = before.clone();
     for mutation in &invocation.policy.body.mutations {
-        let seen = Request { object: Some(&current), ..request };
         let made = {
-            let mut evaluation = invocation.evaluation(seen, &review, means);
+            let seen = Request { object: Some(&current), ..request };
+            let mut evaluation = invocation.evaluation(seen, &view.review, means);
             let made = evaluation.evaluate(mutation.expression())?;
             to_json(made.as_ref()).map_err(|error| error.to_string())?
         };
-        current = mutation.applied(seen, &current, made)?;
+        current = mutation.applied(own, &current, made)?;
     }
-    let changed = current != *object;
-    *object = current;
+    if current == *before {
+        return Ok(false);
+    }
+    let after = a.request.take(current, form, object).map_err(|error| error.to_string())?;
+    let changed = *object != after;
+    *object = after;
     Ok(changed)
 }

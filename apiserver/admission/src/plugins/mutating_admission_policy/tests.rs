@@ -4,7 +4,7 @@ use apiserver_auth::authorization::union::AlwaysDeny;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{State, attributes, observe};
+use crate::testing::{Forms, State, attributes, form, observe};
 
 const APPLY: &str = "ApplyConfiguration";
 
@@ -137,4 +137,22 @@ async fn a_policy_is_invoked_again_only_if_it_wants_and_another_changed_somethin
         let pod = mutated(&plugin(&[("a", first), ("b", label.clone())])).await.expect("a pod");
         assert_eq!(pod["metadata"]["annotations"]["count"], wanted, "{reinvocation}");
     }
+}
+
+#[tokio::test]
+async fn the_object_is_changed_in_the_form_that_a_rule_names_and_taken_back() {
+    let expression =
+        "[JSONPatch{op: 'replace', path: '/metadata/labels/a', value: object.apiVersion.replace('/', '-')}]";
+    let mut policy = one("JSONPatch", expression);
+    policy["matchConstraints"] = json!({"resourceRules": [{"apiGroups": ["autoscaling"], "apiVersions": ["v2"],
+        "operations": ["*"], "resources": ["*"]}]});
+    let forms = Forms(vec![form("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")]);
+    let a = attributes(Operation::Create, "autoscaling", "horizontalpodautoscalers");
+    let a = Attributes { request: &forms, name: "h", ..a };
+    let mut object = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "h", "labels": {"a": "b"}},
+        "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+    plugin(&[("p", policy)]).admit(&a, &mut object, None).await.expect("it passes");
+    let (label, version) = (&object["metadata"]["labels"]["a"], &object["apiVersion"]);
+    assert_eq!((label, version), (&json!("autoscaling-v2"), &json!("autoscaling/v1")));
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::Operation;
-use crate::testing::{State, attributes, observe};
+use crate::testing::{Forms, State, attributes, form, observe};
 
 /// A plugin that knows a policy for Deployments, changed as told, and its binding.
 fn plugin(policy: Value, binding: Value) -> (Arc<State>, ValidatingAdmissionPolicy) {
@@ -226,4 +226,25 @@ async fn many_loops_in_each_other_are_not_run() {
     object["l"] = (0..100).collect::<Vec<i64>>().into();
     let error = plugin.validate(&a, Some(&object), None).await.expect_err("refused");
     assert!(error.0.message.contains("running out of cost budget"), "{}", error.0.message);
+}
+
+#[tokio::test]
+async fn expressions_see_the_object_in_the_form_that_a_rule_names() {
+    let rule = |version: &str| {
+        json!({"resourceRules": [{"apiGroups": ["apps"], "apiVersions": [version], "operations": ["*"],
+            "resources": ["deployments"]}]})
+    };
+    let forms = Forms(vec![form("apps", "v2", "Deployment", "deployments")]);
+    let a = Attributes { request: &forms, name: "web", ..attributes(Operation::Update, "apps", "deployments") };
+    let seen = "object.apiVersion + ' ' + oldObject.apiVersion + ' ' + request.kind.version + ' ' \
+                + request.requestKind.version";
+    for (version, wanted) in
+        [("v1", Some("apps/v1 apps/v1 v1 v1")), ("v2", Some("apps/v2 apps/v2 v2 v1")), ("v3", None)]
+    {
+        let validation = json!([{"expression": "false", "messageExpression": seen}]);
+        let (_, plugin) = plugin(json!({"matchConstraints": rule(version), "validations": validation}), json!({}));
+        let error = plugin.validate(&a, Some(&deployment(1)), Some(&deployment(1))).await.err();
+        let said = error.as_ref().map(|error| error.0.message.rsplit(": ").next().unwrap_or_default());
+        assert_eq!(said, wanted, "{version}");
+    }
 }

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::conditions::{Compiled, Evaluation};
 use crate::matching::Request;
+use crate::means::Means;
 use crate::object::{items, text};
-use crate::policies::{Body, Invocation, Means};
+use crate::policies::{Body, Invocation};
 
 /// The longest message that an expression can make.
 const MESSAGE_MAX: usize = 5 * 1024;
