@@ -64,7 +64,6 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let resources = Arc::new(Resources::builtin());
     let definitions = Arc::new(Definitions::new(resources.clone(), shutdown.clone()));
     store.cache().observe(definitions.clone());
-    let metrics = Metrics::default();
     let limiter = Limiter::new(&options, &metrics.registry);
     if let Some(flow_control) = limiter.flow_control() {
         store.cache().observe(flow_control.clone());
