@@ -87,7 +87,7 @@ impl Limiter {
     pub fn new(options: &crate::options::Options, registry: &Registry) -> Self {
         let (reading, writing) = (options.max_requests_inflight, options.max_mutating_requests_inflight);
         if options.enable_priority_and_fairness {
-            Limiter::Fair(FlowControl::new(reading + writing, registry))
+            Limiter::Fair(FlowControl::new(reading.saturating_add(writing), registry))
         } else {
             Limiter::InFlight(InFlight::new(reading, writing))
         }

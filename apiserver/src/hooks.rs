@@ -147,7 +147,7 @@ pub async fn run(server: Arc<Server>, settings: Settings, shutdown: Cancellation
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = work => {}
+        ((), ()) = async { tokio::join!(work, divide_seats(&server)) } => {}
     }
 }
 
@@ -161,6 +161,12 @@ async fn repair(server: &Server, settings: &Settings) {
         if let Err(error) = kubernetes_service(server, settings).await {
             tracing::warn!(%error, "the kubernetes service could not be brought up to date");
         }
+    }
+}
+
+async fn divide_seats(server: &Server) {
+    if let Some(flow_control) = server.limiter.flow_control() {
+        flowcontrol::controller::adjust(flow_control).await;
     }
 }
 

@@ -168,7 +168,8 @@ impl Options {
             "--service-cluster-ip-range takes at most two ranges"
         );
         anyhow::ensure!(
-            !self.enable_priority_and_fairness || self.max_requests_inflight + self.max_mutating_requests_inflight > 0,
+            !self.enable_priority_and_fairness
+                || self.max_requests_inflight.max(self.max_mutating_requests_inflight) > 0,
             "--max-requests-inflight and --max-mutating-requests-inflight cannot both be 0 with --enable-priority-and-fairness"
         );
         Ok(())

@@ -352,7 +352,8 @@ async fn an_important_pod_takes_the_place_of_others() -> Result<()> {
     let promised = |pod: &Pod| pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
     cluster.until("it is promised the node", "high", |pod| promised(pod).as_deref() == Some("n1")).await?;
     // What the important one was promised is not given to others, though it would fit beside the one that goes.
-    cluster.pod("late", of("low", "500m")).await?;
+    // It is as unimportant as `plain`, which it could displace otherwise.
+    cluster.pod("late", asking("500m")).await?;
     cluster.refused("late").await?;
     cluster.pods.delete("low", &DeleteParams::default().grace_period(0)).await?;
     assert_eq!(cluster.bound("high").await?, "n1");

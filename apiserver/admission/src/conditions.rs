@@ -17,6 +17,8 @@ use crate::object::items;
 
 /// How much all expressions of one policy may cost: a step for each value that a loop may look at.
 const BUDGET: u64 = 10_000_000;
+/// How many variables may be evaluated for each other: each is a few calls deeper.
+const MAX_DEPTH: u32 = 64;
 
 /// What expressions about a request see.
 pub struct Inputs<'v> {
@@ -117,6 +119,8 @@ pub struct Evaluation<'v> {
     variables: &'v Variables,
     /// Those that have been evaluated, with what went wrong.
     evaluated: Vec<(&'v str, Option<String>)>,
+    /// How many variables are being evaluated.
+    depth: u32,
     size: u64,
     left: u64,
 }
@@ -148,7 +152,7 @@ impl<'v> Evaluation<'v> {
         context.add_variable_as_val("authorizer.requestResource", Box::new(about));
         let seen = [request.object, request.old, request.namespace, inputs.params, Some(inputs.review)];
         let size = seen.into_iter().flatten().map(weight).sum();
-        Evaluation { context, variables, evaluated: Vec::new(), size, left: BUDGET }
+        Evaluation { context, variables, evaluated: Vec::new(), depth: 0, size, left: BUDGET }
     }
 
     /// The value of an expression.
@@ -185,9 +189,15 @@ impl<'v> Evaluation<'v> {
         }
         let variables = self.variables;
         let (name, compiled) = variables.iter().find(|(known, _)| known == name)?;
+        if self.depth == MAX_DEPTH {
+            return Some(format!("composited variable {name:?} fails to evaluate: it builds on too many others"));
+        }
         // Names only variables before it, as its validation demands; one that names itself finds nothing.
         self.evaluated.push((name, None));
-        match self.evaluate(compiled) {
+        self.depth += 1;
+        let evaluated = self.evaluate(compiled);
+        self.depth -= 1;
+        match evaluated {
             Ok(value) => {
                 self.context.add_variable_as_val(format!("variables.{name}"), value);
                 None

@@ -9,8 +9,8 @@ use apimachinery::schema::{FieldType, Type};
 use cel::common::ast::operators;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo};
 
-use crate::libraries;
 use crate::signatures::{self, Signature};
+use crate::{depth, libraries};
 
 /// The type of a value.
 #[derive(Clone, Debug)]
@@ -128,6 +128,7 @@ const TYPES: [&str; 11] =
 /// # Errors
 /// What is not CEL, names that are not there, and functions that do not take what they are called with.
 pub fn check(text: &str, scope: &Scope) -> Result<Ty, String> {
+    depth::check(text)?;
     let parsed = libraries().parser().parse_with_source_info(text);
     let (tree, source) = parsed.map_err(|errors| errors.to_string())?;
     let mut checker = Checker { source: &source, scope: scope.clone() };

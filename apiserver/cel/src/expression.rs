@@ -6,7 +6,7 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::common::value::CowVal;
 use cel::{Context, ExecutionError, Value};
 
-use crate::{libraries, objects};
+use crate::{depth, libraries, objects};
 
 /// Why a text is no expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,9 @@ impl Expression {
     /// Reads an expression.
     ///
     /// # Errors
-    /// What is not CEL.
+    /// What is not CEL, or nested too deeply to be evaluated.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
+        depth::check(text).map_err(CompileError)?;
         let tree = libraries().parser().parse(text).map_err(|errors| CompileError(errors.to_string()))?;
         Ok(Expression { text: text.trim().to_owned(), loops: loops(&tree), tree })
     }
@@ -122,8 +123,8 @@ fn loops(expression: &IdedExpr) -> u32 {
     match &expression.expr {
         Expr::Comprehension(it) => {
             let inside = deepest(vec![&it.loop_cond, &it.loop_step]);
-            // A range that is written down, such as the empty one of a binding, costs what is written.
-            let own = u32::from(!matches!(it.iter_range.expr, Expr::List(_)));
+            // The empty range of a binding is no loop.
+            let own = u32::from(!matches!(&it.iter_range.expr, Expr::List(list) if list.elements.is_empty()));
             deepest(vec![&it.iter_range, &it.accu_init, &it.result]).max(inside + own)
         }
         _ => deepest(children(expression)),

@@ -7,6 +7,7 @@
 mod authorizer;
 pub mod check;
 mod comprehensions;
+mod depth;
 mod expression;
 mod format;
 mod ip;

@@ -13,6 +13,13 @@ use crate::managed::{self, Writer};
 /// How many names are tried for an object with a `generateName`.
 const NAME_TRIES: usize = 8;
 
+/// Nothing is created that is being deleted already.
+fn remove_deletion(value: &mut Value) {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        meta::metadata_mut(value).remove(field);
+    }
+}
+
 impl Call<'_> {
     /// Creates the object of the body.
     ///
@@ -52,9 +59,13 @@ impl Call<'_> {
         let name = meta::name(&value).to_owned();
         let options = Value::Null;
         let attributes = self.attributes(Operation::Create, &name, &options, dry_run);
+        let (uid, created) = (meta::uid(&value).to_owned(), value["metadata"]["creationTimestamp"].clone());
         self.server.admission.admit(&attributes, &mut value, None).await?;
-        // Who admits may have another name in mind, but no other namespace.
+        // Who admits may have another name in mind, but no other namespace, and no say in what is the system's.
         self.check_namespace(&mut value)?;
+        meta::set_uid(&mut value, &uid);
+        meta::metadata_mut(&mut value).insert("creationTimestamp".into(), created);
+        remove_deletion(&mut value);
         let name = meta::name(&value).to_owned();
         let attributes = Attributes { name: &name, ..attributes };
         self.with_strategy(&mut value, |value| self.served.strategy.default(value));
@@ -85,7 +96,7 @@ impl Call<'_> {
         let json = to_stored(value)?;
         let exists = || ApiError::already_exists(self.group(), self.plural(), name);
         if dry_run {
-            let found = self.server.store.cache().get(&key);
+            let found = self.server.store.get_from_etcd(&key).await?;
             return if found.is_some() { Err(exists()) } else { dry(&key, &json, 0) };
         }
         match self.server.store.create(&key, json, self.ttl()).await? {
@@ -125,9 +136,7 @@ impl Call<'_> {
         if !self.info.name.is_empty() {
             meta::set_name(value, &self.info.name);
         }
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-            meta::metadata_mut(value).remove(field);
-        }
+        remove_deletion(value);
         meta::set_uid(value, &uuid::Uuid::new_v4().to_string());
         meta::set_creation_timestamp(value, &time::now_rfc3339());
         Ok(())

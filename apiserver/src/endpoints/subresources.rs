@@ -113,7 +113,7 @@ impl Call<'_> {
             Attributes { subresource: "binding", ..self.attributes(Operation::Create, name, &Value::Null, dry_run) };
         let mut admitted = binding.clone();
         self.server.admission.admit(&attributes, &mut admitted, None).await?;
-        self.server.admission.validate(&attributes, Some(&admitted), None).await?;
+        self.warnings.add(self.server.admission.validate(&attributes, Some(&admitted), None).await?);
         let admitted = &admitted;
         self.modify(name, dry_run, |current| async move { plan_binding(&current, admitted) }).await?;
         Ok(())
@@ -132,14 +132,14 @@ impl Call<'_> {
         let pod = self.current(name).await?.to_value();
         let finished = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"));
         if !finished && meta::deletion_timestamp(&pod).is_none() {
-            self.spend_budget(&pod).await?;
+            self.spend_budget(&pod, dry_run).await?;
         }
         let deleted: Deleted = self.delete(name, &options).await?;
         drop(deleted);
         Ok(())
     }
 
-    async fn spend_budget(&self, pod: &Value) -> Result<(), ApiError> {
+    async fn spend_budget(&self, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
         let resource = reader::GroupResource::new("policy", "poddisruptionbudgets");
         let all = reader::Reader::list(&self.server.store, resource, Some(&self.info.namespace));
         let matching: Vec<_> = all
@@ -167,8 +167,7 @@ impl Call<'_> {
             ("poddisruptionbudgets".into(), "status".into(), "policy".into());
         let call = Call { served, info: &info, warnings: Default::default(), admitted: Default::default(), ..*self };
         let pod_name = meta::name(pod);
-        call.modify(meta::name(budget), self.dry_run()?, |current| async move { plan_disruption(&current, pod_name) })
-            .await?;
+        call.modify(meta::name(budget), dry_run, |current| async move { plan_disruption(&current, pod_name) }).await?;
         Ok(())
     }
 

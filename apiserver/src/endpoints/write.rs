@@ -241,32 +241,51 @@ impl Call<'_> {
 
     /// The object as it is now: from the cache, or from etcd when the cache does not have it (yet).
     pub async fn current(&self, name: &str) -> Result<Arc<Object>, ApiError> {
+        self.find(name).await?.ok_or_else(|| self.not_found(name))
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Arc<Object>>, ApiError> {
         let key = self.key(name);
-        if let Some(object) = self.server.store.cache().get(&key) {
-            return Ok(object);
+        match self.server.store.cache().get(&key) {
+            Some(object) => Ok(Some(object)),
+            None => Ok(self.server.store.get_from_etcd(&key).await?),
         }
-        self.server.store.get_from_etcd(&key).await?.ok_or_else(|| self.not_found(name))
     }
 
     /// Reads the object, changes it, and writes it if nobody else has meanwhile; else does it again.
     ///
     /// `change` gets the object as it stands and must not have effects of its own. When it refuses an object that came from
-    /// the cache with a conflict, it is asked again with the one in etcd: the cache may be behind.
+    /// the cache, it is asked again with the one in etcd, if that is another one: the cache may be behind.
     pub async fn modify<'a, F, C>(&'a self, name: &str, dry_run: bool, change: F) -> Result<Modified, ApiError>
     where
         F: Fn(Arc<Object>) -> C,
         C: Future<Output = Result<Change<'a>, ApiError>> + Send,
     {
-        let mut current = self.current(name).await?;
+        self.modify_found(name, dry_run, change).await?.ok_or_else(|| self.not_found(name))
+    }
+
+    /// As [`Call::modify`]; none where there is no object.
+    async fn modify_found<'a, F, C>(
+        &'a self,
+        name: &str,
+        dry_run: bool,
+        change: F,
+    ) -> Result<Option<Modified>, ApiError>
+    where
+        F: Fn(Arc<Object>) -> C,
+        C: Future<Output = Result<Change<'a>, ApiError>> + Send,
+    {
+        let Some(mut current) = self.find(name).await? else { return Ok(None) };
         let mut fresh = false;
         for _ in 0..MAX_TRIES {
             let changed = change(current.clone()).await;
             let deleted = matches!(changed, Ok(Change::Delete));
             let written = match changed {
-                Err(error) if !fresh && is_stale(&error) => {
-                    Written::Conflict(self.server.store.get_from_etcd(&current.key).await?)
-                }
-                Err(error) => return Err(error),
+                Err(error) if fresh => return Err(error),
+                Err(error) => match self.overtaken(&current).await? {
+                    Some(read) => Written::Conflict(read),
+                    None => return Err(error),
+                },
                 Ok(Change::Write(value, allocation)) => {
                     let written = self.write(&current, value, fresh, dry_run).await;
                     settle(allocation, matches!(written, Ok(Written::Done(_)))).await;
@@ -276,9 +295,9 @@ impl Call<'_> {
                 Ok(Change::Delete) => self.server.store.delete(&current).await?,
             };
             match written {
-                Written::Done(object) => return Ok(Modified { object, deleted }),
+                Written::Done(object) => return Ok(Some(Modified { object, deleted })),
                 Written::Conflict(Some(object)) => (current, fresh) = (object, true),
-                Written::Conflict(None) => return Err(self.not_found(name)),
+                Written::Conflict(None) => return Ok(None),
             }
         }
         Err(ApiError::modified(self.group(), self.plural(), name))
@@ -299,9 +318,8 @@ impl Call<'_> {
     {
         let name = &self.info.name;
         for _ in 0..MAX_TRIES {
-            match self.modify(name, dry_run, &change).await {
-                Err(error) if error.is(Reason::NotFound) => {}
-                modified => return Ok((StatusCode::OK, modified?.object)),
+            if let Some(modified) = self.modify_found(name, dry_run, &change).await? {
+                return Ok((StatusCode::OK, modified.object));
             }
             self.server.check_right(self.user, self.info, "create")?;
             match create().await {
@@ -336,14 +354,15 @@ impl Call<'_> {
         if fresh {
             return Ok(Written::Done(outcome));
         }
+        Ok(self.overtaken(current).await?.map_or(Written::Done(outcome), Written::Conflict))
+    }
+
+    /// What is in etcd, where it is not what the cache had.
+    async fn overtaken(&self, current: &Object) -> Result<Option<Option<Arc<Object>>>, ApiError> {
         let read = self.server.store.get_from_etcd(&current.key).await?;
         let same = read.as_ref().is_some_and(|read| read.revision == current.revision);
-        Ok(if same { Written::Done(outcome) } else { Written::Conflict(read) })
+        Ok((!same).then_some(read))
     }
-}
-
-fn is_stale(error: &ApiError) -> bool {
-    matches!(error.code(), 409 | 422 | 404)
 }
 
 /// An object that was not stored, as it would have been.

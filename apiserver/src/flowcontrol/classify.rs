@@ -186,10 +186,11 @@ impl ResourceRule {
 }
 
 impl PathRule {
+    /// A path is meant with all that is below it.
     fn matches(&self, verb: &str, path: &str) -> bool {
-        let is_path = |word: &str| match word.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => word == path,
+        let is_path = |word: &str| {
+            let parent = word.trim_end_matches('*').trim_end_matches('/');
+            word == "*" || word == path || path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
         };
         self.verbs.has(verb) && self.paths.any(is_path)
     }
@@ -263,6 +264,7 @@ mod tests {
             matches(rule, "a", &[], Method::GET, asked)
         };
         assert!(by("/healthz", "/healthz") && by("/healthz/*", "/healthz/etcd") && by("*", "/x"));
-        assert!(!by("/healthz", "/healthz/etcd") && !by("/healthz/*", "/healthz"));
+        assert!(by("/healthz", "/healthz/etcd") && by("/healthz/", "/healthz/etcd"));
+        assert!(!by("/healthz/*", "/healthz") && !by("/healthz", "/healthzy") && !by("/healthz", "/livez"));
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::classify::{Distinguisher, Rules, Subject};
 use super::level::Level;
 use super::metrics::{self, Metrics};
-use super::shares::{self, Bounds, Item};
+use super::shares::{self, Bounds};
 
 /// The objects without which requests cannot be told apart; the server imagines them while they are not there.
 pub const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
@@ -148,7 +148,8 @@ impl Objects {
             level.quiescing.store(false, Ordering::Relaxed);
             in_use.insert((*name).to_owned(), level);
         }
-        let schemas = Self::with_imagined(self.schemas.values(), &self.imagined[1]);
+        let usable = self.schemas.values().filter(|schema| levels.contains_key(level_name(schema)));
+        let schemas = Self::with_imagined(usable, &self.imagined[1]);
         let compile = |schema: &&Arc<Value>| {
             let name = level_name(schema);
             Some(Arc::new(Flow::new(schema, in_use.get(name)?, levels.get(name)?, metrics)))
@@ -176,12 +177,23 @@ impl Objects {
         }
     }
 
-    /// Divides the server's seats by what levels wanted in the period that ends.
+    /// Divides the server's seats by what levels wanted in the period that ends. Levels that are exempt keep what is their own; the
+    /// others share the rest.
     pub fn adjust(&mut self) {
-        let levels: Vec<&Arc<Level>> = self.in_use.values().collect();
-        let items: Vec<Item> = levels.iter().map(|level| level.end_period()).collect();
-        let sum: f64 = levels.iter().map(|level| f64::from(level.seats().bounds.nominal)).sum();
-        match shares::divide(sum, &items) {
+        let mut sum: f64 = self.in_use.values().map(|level| f64::from(level.seats().bounds.nominal)).sum();
+        let (mut levels, mut items) = (Vec::new(), Vec::new());
+        for level in self.in_use.values() {
+            let item = level.end_period();
+            if level.is_exempt() {
+                level.set_current(item.lower.round() as u32);
+                sum -= item.lower;
+            } else {
+                levels.push(level);
+                items.push(item);
+            }
+        }
+        let least: f64 = items.iter().map(|item| item.lower).sum();
+        match shares::divide(sum.max(least), &items) {
             Some((fraction, parts)) => {
                 levels.iter().zip(parts).for_each(|(level, part)| level.set_current(part.round() as u32));
                 self.fair_fraction = fraction;

@@ -31,23 +31,27 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Who owns the conditions.
 const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
 
-/// Works until it is dropped.
-pub async fn run(server: &Server, flow_control: &FlowControl) {
-    let mut adjustment = tokio::time::interval(ADJUSTMENT_PERIOD);
-    let mut maintenance = tokio::time::interval(MAINTENANCE_PERIOD);
-    for ticks in [&mut adjustment, &mut maintenance] {
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Divides the seats anew at the end of each period, whatever becomes of writes. Works until it is dropped.
+pub async fn adjust(flow_control: &FlowControl) {
+    let mut periods = tokio::time::interval(ADJUSTMENT_PERIOD);
+    periods.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        periods.tick().await;
+        flow_control.adjust();
     }
+}
+
+/// Keeps the objects. Works until it is dropped.
+pub async fn run(server: &Server, flow_control: &FlowControl) {
+    let mut maintenance = tokio::time::interval(MAINTENANCE_PERIOD);
+    maintenance.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut budget = Budget::default();
     loop {
         let failed = reconcile(server, flow_control, &mut budget).await;
-        loop {
-            tokio::select! {
-                () = flow_control.changed() => break,
-                () = tokio::time::sleep(RETRY), if failed => break,
-                _ = maintenance.tick() => break,
-                _ = adjustment.tick() => flow_control.adjust(),
-            }
+        tokio::select! {
+            () = flow_control.changed() => {}
+            () = tokio::time::sleep(RETRY), if failed => {}
+            _ = maintenance.tick() => {}
         }
     }
 }

@@ -148,7 +148,7 @@ impl Logs {
         let backlog = logs.after(revision);
         let log = logs.log(scope);
         let cursor = log.ring.lock().next();
-        Ok(Watcher { log, cursor, backlog, after: revision })
+        Ok(Watcher { log, position: Position { cursor, backlog, after: revision } })
     }
 
     /// How many watchers there are of a resource as a whole, of a namespace, and of an object.
@@ -218,19 +218,23 @@ impl ResourceLogs {
 /// A cursor in a log.
 pub struct Watcher {
     log: Arc<Log>,
+    position: Position,
+}
+
+/// Where a watcher is in its log.
+struct Position {
     cursor: u64,
     backlog: Vec<Arc<Event>>,
     after: i64,
 }
 
-impl Watcher {
-    /// The events since the last call, at most `limit`; empty when there are none yet.
-    pub fn take(&mut self, limit: usize) -> Result<Vec<Arc<Event>>, Lagged> {
+impl Position {
+    fn take(&mut self, log: &Log, limit: usize) -> Result<Vec<Arc<Event>>, Lagged> {
         if !self.backlog.is_empty() {
             let rest = self.backlog.split_off(limit.min(self.backlog.len()));
             return Ok(std::mem::replace(&mut self.backlog, rest));
         }
-        let ring = self.log.ring.lock();
+        let ring = log.ring.lock();
         if ring.closed || self.cursor < ring.first {
             return Err(Lagged);
         }
@@ -242,15 +246,21 @@ impl Watcher {
         let after = self.after;
         Ok(events.into_iter().filter(|event| event.revision() > after).collect())
     }
+}
+
+impl Watcher {
+    /// The events since the last call, at most `limit`; empty when there are none yet.
+    pub fn take(&mut self, limit: usize) -> Result<Vec<Arc<Event>>, Lagged> {
+        self.position.take(&self.log, limit)
+    }
 
     /// The events since the last call, at most `limit` and at least one: waits for it.
     pub async fn next(&mut self, limit: usize) -> Result<Vec<Arc<Event>>, Lagged> {
         loop {
-            let log = self.log.clone();
-            let bell = log.bell.notified();
+            let bell = self.log.bell.notified();
             tokio::pin!(bell);
             bell.as_mut().enable();
-            let events = self.take(limit)?;
+            let events = self.position.take(&self.log, limit)?;
             if !events.is_empty() {
                 return Ok(events);
             }
@@ -321,16 +331,21 @@ mod tests {
         assert_eq!(revisions(&by_node.take(10).expect("kept up")), [2, 3]);
     }
 
-    #[test]
-    fn those_are_counted_who_watch_an_object_its_namespace_or_all() {
+    #[tokio::test]
+    async fn those_are_counted_who_watch_an_object_its_namespace_or_all() {
         let mut logs = Logs::new(0);
         let mut watch = |scope| logs.subscribe("/registry/pods/", scope, 0).expect("in the window");
-        let all = watch(Scope::All);
+        let mut all = watch(Scope::All);
         let _scoped =
             [Scope::Namespace("ns".into()), Scope::Namespace("ns".into()), Scope::Key("/registry/pods/ns/a".into())]
                 .map(watch);
         let count = |logs: &Logs, namespace: &str, name: &str| logs.watchers("/registry/pods/", namespace, name);
         assert_eq!([count(&logs, "ns", "a"), count(&logs, "ns", "b"), count(&logs, "x", "a")], [4, 3, 1]);
+        // One that waits is still one.
+        let mut waiting = Box::pin(all.next(1));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert_eq!(count(&logs, "ns", "b"), 3);
+        drop(waiting);
         drop(all);
         assert_eq!(count(&logs, "ns", ""), 2);
         assert_eq!(logs.watchers("/registry/nodes/", "", "a"), 0);

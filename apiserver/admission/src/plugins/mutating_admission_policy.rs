@@ -4,7 +4,6 @@
 
 mod mutations;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use apimachinery::{ApiError, Reason};
@@ -15,10 +14,12 @@ use serde_json::Value;
 
 use crate::matching::{GROUP, Request};
 use crate::means::Means;
+use crate::passes::Passes;
 use crate::policies::{self, Invocation, Policies, asked};
 use crate::{Attributes, Operation, Plugin};
 use mutations::Mutations;
 
+const NAME: &str = "MutatingAdmissionPolicy";
 const RESOURCES: [GroupResource<'static>; 2] = [
     GroupResource::new(GROUP, "mutatingadmissionpolicies"),
     GroupResource::new(GROUP, "mutatingadmissionpolicybindings"),
@@ -44,11 +45,9 @@ fn described(policy: &str, binding: Option<&str>) -> String {
 }
 
 /// A binding of a policy with an object of parameters: what is invoked again is told apart by it.
-type Key = (String, String, String);
-
-fn key(invocation: &Invocation<'_, Mutations>) -> Key {
+fn id(invocation: &Invocation<'_, Mutations>) -> String {
     let params = invocation.params.as_deref().map(apimachinery::meta::name).unwrap_or_default();
-    (invocation.policy.name.clone(), invocation.binding.name.clone(), params.to_owned())
+    format!("{}/{}/{params}", invocation.policy.name, invocation.binding.name)
 }
 
 impl MutatingAdmissionPolicy {
@@ -56,40 +55,40 @@ impl MutatingAdmissionPolicy {
         MutatingAdmissionPolicy { policies: Arc::new(Policies::new(&RESOURCES)), means: Means { reader, authorizer } }
     }
 
-    /// Lets the policies change the object, one after the other; with keys only those that have them. Tells which of the policies that
-    /// want to be invoked again must be: those before one that changed something.
-    fn pass(
-        &self,
-        request: Request<'_>,
-        object: &mut Value,
-        only: Option<&BTreeSet<Key>>,
-    ) -> Result<BTreeSet<Key>, Vec<Failure>> {
+    /// Lets the policies change the object, one after the other; in the second pass those that want it, where another one has changed
+    /// something after them.
+    fn pass(&self, request: Request<'_>, object: &mut Value, passes: &mut Passes) -> Result<(), Vec<Failure>> {
         let known = self.policies.known();
         let before = object.clone();
         let asked = asked(&known, &Request { object: Some(&before), ..request }, &self.means);
         let mut failures: Vec<Failure> = Vec::new();
-        if only.is_none() {
+        if passes.is_second() {
+            passes.calls(NAME).start_again(object);
+        } else {
             let fault =
                 |fault: &policies::Misconfigured<'_>| (described(fault.policy, fault.binding), fault.message.clone());
             failures.extend(asked.misconfigured.iter().map(fault));
         }
-        let (mut invoked, mut again) = (BTreeSet::new(), BTreeSet::new());
         for invocation in &asked.invocations {
-            let key = key(invocation);
-            if only.is_some_and(|only| !only.contains(&key)) {
+            let id = id(invocation);
+            if passes.is_second() && !passes.calls(NAME).is_wanted_again(&id) {
                 continue;
             }
             match mutations::apply(invocation, request, object, &self.means) {
-                Ok(true) => again.append(&mut invoked),
+                Ok(true) => {
+                    passes.calls(NAME).changed();
+                    passes.want_another();
+                }
                 Ok(false) => {}
                 Err(error) if !invocation.policy.ignores_failure => failures.push(failure(invocation, &error)),
                 Err(_) => {}
             }
             if invocation.policy.body.reinvoked {
-                invoked.insert(key);
+                passes.calls(NAME).made(&id);
             }
         }
-        if failures.is_empty() { Ok(again) } else { Err(failures) }
+        passes.calls(NAME).ended(object);
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }
 
@@ -107,25 +106,26 @@ fn refusal(a: &Attributes<'_>, object: &Value, failures: &[Failure]) -> ApiError
 #[async_trait]
 impl Plugin for MutatingAdmissionPolicy {
     fn name(&self) -> &'static str {
-        "MutatingAdmissionPolicy"
+        NAME
     }
 
     fn handles(&self, a: &Attributes<'_>) -> bool {
         a.operation != Operation::Delete && !self.policies.is_empty() && policies::concerns(a)
     }
 
-    async fn admit(&self, a: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+    async fn admit_in(
+        &self,
+        a: &Attributes<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        passes: &mut Passes,
+    ) -> Result<(), ApiError> {
         if object.is_null() {
             return Ok(());
         }
         let namespace = self.means.fresh_namespace(a).await?;
         let request = Request { attributes: a, object: None, old, namespace: namespace.as_deref() };
-        let refused = |object: &Value, failures: Vec<Failure>| refusal(a, object, &failures);
-        let again = self.pass(request, object, None).map_err(|failures| refused(object, failures))?;
-        if !again.is_empty() {
-            self.pass(request, object, Some(&again)).map_err(|failures| refused(object, failures))?;
-        }
-        Ok(())
+        self.pass(request, object, passes).map_err(|failures| refusal(a, object, &failures))
     }
 
     fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {

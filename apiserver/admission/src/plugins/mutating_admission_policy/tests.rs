@@ -4,6 +4,7 @@ use apiserver_auth::authorization::union::AlwaysDeny;
 use serde_json::json;
 
 use super::*;
+use crate::Chain;
 use crate::testing::{Forms, State, attributes, form, observe};
 
 const APPLY: &str = "ApplyConfiguration";
@@ -36,12 +37,17 @@ fn one(kind: &str, expression: &str) -> Value {
     json!({"mutations": [mutation(kind, expression)]})
 }
 
-async fn mutated(plugin: &MutatingAdmissionPolicy) -> Result<Value, ApiError> {
+/// Both passes through the plugin.
+async fn admit(plugin: MutatingAdmissionPolicy, a: &Attributes<'_>, object: &mut Value) -> Result<(), ApiError> {
+    Chain::new(vec![Arc::new(plugin)]).admit(a, object, None).await
+}
+
+async fn mutated(plugin: MutatingAdmissionPolicy) -> Result<Value, ApiError> {
     let mut a = attributes(Operation::Create, "", "pods");
     a.name = "p";
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}},
         "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    plugin.admit(&a, &mut pod, None).await.map(|()| pod)
+    admit(plugin, &a, &mut pod).await.map(|()| pod)
 }
 
 #[tokio::test]
@@ -87,7 +93,7 @@ async fn configurations_are_merged_and_patches_applied() {
             json!({"disk": "ssd"}),
         ),
     ] {
-        let pod = mutated(&plugin(&[("p", one(kind, expression))])).await.expect("a pod");
+        let pod = mutated(plugin(&[("p", one(kind, expression))])).await.expect("a pod");
         assert_eq!(pod.pointer(path), Some(&wanted), "{expression}");
     }
 }
@@ -105,12 +111,12 @@ async fn mutations_that_fail_refuse_the_request_unless_told_otherwise() {
         ("JSONPatch", "[JSONPatch{op: 'remove', path: '/spec/x'}]", "error applying patch"),
     ] {
         let mut policy = one(kind, expression);
-        let error = mutated(&plugin(&[("p", policy.clone())])).await.expect_err(expression);
+        let error = mutated(plugin(&[("p", policy.clone())])).await.expect_err(expression);
         let start = "policy 'p' with binding 'p-b' denied request: ";
         assert!(error.0.message.starts_with(start) && error.0.message.contains(says), "{}", error.0.message);
         assert_eq!((error.code(), error.0.reason.as_str()), (403, "Invalid"));
         policy["failurePolicy"] = "Ignore".into();
-        let pod = mutated(&plugin(&[("p", policy)])).await.expect("it passes");
+        let pod = mutated(plugin(&[("p", policy)])).await.expect("it passes");
         assert_eq!(pod["spec"], json!({"containers": [{"name": "c", "image": "i"}]}), "nothing is half done");
     }
 }
@@ -122,7 +128,7 @@ async fn mutations_see_what_those_before_them_did() {
     };
     let policy = json!({"mutations": [label("x", "'1'"), label("y", "object.metadata.labels.x + '2'")],
         "matchConditions": [{"name": "once", "expression": "!has(object.metadata.labels.x)"}]});
-    let pod = mutated(&plugin(&[("p", policy)])).await.expect("a pod");
+    let pod = mutated(plugin(&[("p", policy)])).await.expect("a pod");
     assert_eq!(pod["metadata"]["labels"], json!({"a": "b", "x": "1", "y": "12"}));
 }
 
@@ -134,7 +140,7 @@ async fn a_policy_is_invoked_again_only_if_it_wants_and_another_changed_somethin
     for (reinvocation, wanted) in [("Never", "1"), ("IfNeeded", "2")] {
         let mut first = one(APPLY, count);
         first["reinvocationPolicy"] = reinvocation.into();
-        let pod = mutated(&plugin(&[("a", first), ("b", label.clone())])).await.expect("a pod");
+        let pod = mutated(plugin(&[("a", first), ("b", label.clone())])).await.expect("a pod");
         assert_eq!(pod["metadata"]["annotations"]["count"], wanted, "{reinvocation}");
     }
 }
@@ -152,7 +158,7 @@ async fn the_object_is_changed_in_the_form_that_a_rule_names_and_taken_back() {
     let mut object = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "h", "labels": {"a": "b"}},
         "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
-    plugin(&[("p", policy)]).admit(&a, &mut object, None).await.expect("it passes");
+    admit(plugin(&[("p", policy)]), &a, &mut object).await.expect("it passes");
     let (label, version) = (&object["metadata"]["labels"]["a"], &object["apiVersion"]);
     assert_eq!((label, version), (&json!("autoscaling-v2"), &json!("autoscaling/v1")));
 }
